@@ -1,0 +1,147 @@
+"""Tasks by name: Brax's locomotion tasks, the analytic ones, and the user's own."""
+
+import difflib
+import importlib
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from rpgjax.envs.quiet import quiet_brax, quiet_models
+
+if TYPE_CHECKING:
+    # Importing Brax takes seconds, and `rpgjax --help` only wants the names.
+    from brax.envs import Env
+else:
+    Env = Any
+
+_BACKENDS = ("spring", "positional", "generalized", "mjx")  # the first is the default
+
+
+class Task(NamedTuple):
+    """How a named task is built."""
+
+    factory: Callable[..., Env]  # takes the backend where `backends` is not empty, else nothing
+    backends: tuple[str, ...]  # the physics it runs on, the default first; () for none
+
+
+def names() -> list[str]:
+    """The names that `make` knows, sorted."""
+    return sorted(_TASKS)
+
+
+def backends(name: str) -> tuple[str, ...]:
+    """The physics backends of a task, the default first; () where it has none.
+
+    Raises:
+        ValueError: if the name is unknown.
+    """
+    return _find(name).backends
+
+
+def make(name: str, backend: str | None = None) -> Env:
+    """Builds a task. Physics is made cheap to differentiate (`rpgjax.physics.backends`).
+
+    Args:
+        name: one of `names()`.
+        backend: one of `backends(name)`, or None for the default.
+
+    Raises:
+        ValueError: if the name or the backend is unknown.
+    """
+    task = _find(name)
+    if not task.backends:
+        if backend is not None:
+            raise ValueError(f"task {name!r} has no physics backends, got {backend!r}")
+        return task.factory()
+    if backend is None:
+        backend = task.backends[0]
+    if backend not in task.backends:
+        known = ", ".join(task.backends)
+        raise ValueError(f"task {name!r} has no backend {backend!r}: choose from {known}")
+    return task.factory(backend)
+
+
+def register(name: str, factory: Callable[..., Env], backends: tuple[str, ...] = ()) -> None:
+    """Adds a task under a new name.
+
+    Args:
+        name: must be free.
+        factory: returns a `brax.envs.Env`; called with the backend's name where `backends` are
+            given, else with nothing.
+        backends: the physics backends to choose from, the default first.
+
+    Raises:
+        ValueError: if the name is taken.
+    """
+    if name in _TASKS:
+        raise ValueError(f"task {name!r} is already registered")
+    _TASKS[name] = Task(factory, backends)
+
+
+def _find(name: str) -> Task:
+    if name in _TASKS:
+        return _TASKS[name]
+    near = difflib.get_close_matches(name, names(), n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(names())}"
+    raise ValueError(f"unknown task {name!r}: {hint}")
+
+
+def _brax(name: str) -> Callable[[str], Env]:
+    def build(backend: str) -> Env:
+        with quiet_brax():
+            from brax import envs
+
+            from rpgjax.physics.backends import differentiable
+        _repair_fluid()
+        with quiet_models():
+            return differentiable(envs.get_environment(name, backend=backend))
+
+    return build
+
+
+def _analytic(name: str) -> Callable[[], Env]:
+    def build() -> Env:
+        return getattr(importlib.import_module("rpgjax.envs.analytic"), name)()
+
+    return build
+
+
+def _repair_fluid() -> None:
+    """Lets Brax's fluid forces (swimmer) run on JAX >= 0.10, where `clip` lost `a_min`."""
+    import jax.numpy as jnp
+    from brax import fluid
+
+    class JaxNumpy:
+        """`jax.numpy`, with the argument that `brax.fluid` still uses."""
+
+        def __getattr__(self, attribute: str) -> Any:
+            return getattr(jnp, attribute)
+
+        def clip(self, x: Any, a_min: float) -> Any:
+            return jnp.maximum(x, a_min)
+
+    if fluid.jp is jnp:
+        fluid.jp = JaxNumpy()
+
+
+_TASKS: dict[str, Task] = {
+    "swimmer": Task(_brax("swimmer"), ("generalized",)),
+    **{
+        name: Task(_brax(name), _BACKENDS)
+        for name in (
+            "ant",
+            "halfcheetah",
+            "hopper",
+            "humanoid",
+            "humanoidstandup",
+            "inverted_double_pendulum",
+            "inverted_pendulum",
+            "pusher",
+            "reacher",
+            "walker2d",
+        )
+    },
+    **{
+        name: Task(_analytic(name), ())
+        for name in ("bandit", "double_integrator", "lqr", "pendulum")
+    },
+}

@@ -1,0 +1,124 @@
+"""Names to tasks."""
+
+import subprocess
+import sys
+
+import jax
+import pytest
+
+from rpgjax.envs import registry
+from rpgjax.envs.analytic import LQR, bandit
+from rpgjax.physics import backends
+
+BRAX = [
+    "ant",
+    "halfcheetah",
+    "hopper",
+    "humanoid",
+    "humanoidstandup",
+    "inverted_double_pendulum",
+    "inverted_pendulum",
+    "pusher",
+    "reacher",
+    "swimmer",
+    "walker2d",
+]
+
+
+def test_names_are_brax_and_analytic():
+    assert {*BRAX, "bandit", "double_integrator", "lqr", "pendulum"} <= set(registry.names())
+    assert registry.names() == sorted(registry.names())
+
+
+@pytest.mark.parametrize("name", BRAX)
+def test_every_brax_task_builds_on_its_default_backend(name):
+    env = registry.make(name)
+    assert env.backend == registry.backends(name)[0]
+    assert env.action_size > 0
+
+
+def test_a_backend_can_be_chosen():
+    assert registry.make("hopper", "positional").backend == "positional"
+
+
+def test_swimmer_swims():
+    # Brax's fluid forces break on JAX >= 0.10 as shipped.
+    env = registry.make("swimmer")
+    with jax.numpy_rank_promotion("allow"):
+        state = jax.eval_shape(env.reset, jax.random.key(0))
+        after = jax.eval_shape(env.step, state, jax.ShapeDtypeStruct((2,), float))
+    assert after.obs.shape == state.obs.shape == (8,)
+
+
+def test_physics_is_made_differentiable(monkeypatch):
+    seen = []
+    monkeypatch.setattr(backends, "differentiable", lambda env: seen.append(env) or env)
+    assert registry.make("reacher") is seen[0]
+
+
+def test_analytic_tasks_have_no_backend():
+    assert isinstance(registry.make("lqr"), LQR)
+    assert registry.backends("lqr") == ()
+    with pytest.raises(ValueError, match="no physics backends"):
+        registry.make("lqr", "spring")
+
+
+@pytest.mark.parametrize(
+    ("name", "backend", "message"),
+    [
+        ("half_cheetah", None, "unknown task 'half_cheetah': did you mean halfcheetah"),
+        ("hoper", "spring", "did you mean hopper"),
+        ("zzz", None, "known: ant, "),
+        ("ant", "bullet", "no backend 'bullet': choose from spring, positional, generalized, mjx"),
+        ("swimmer", "spring", "no backend 'spring': choose from generalized"),
+    ],
+)
+def test_what_is_unknown_is_one_clear_line(name, backend, message):
+    with pytest.raises(ValueError, match=message) as error:
+        registry.make(name, backend)
+    assert "\n" not in str(error.value)
+
+
+def test_users_register_their_own(monkeypatch):
+    monkeypatch.setattr(registry, "_TASKS", dict(registry._TASKS))
+    registry.register("mine", bandit)
+    registry.register("physical", lambda backend: backend, ("a", "b"))
+    assert registry.make("mine").action_size == 1
+    assert registry.make("physical") == "a" and registry.make("physical", "b") == "b"
+    assert "mine" in registry.names()
+    with pytest.raises(ValueError, match="already registered"):
+        registry.register("ant", bandit)
+
+
+def run(code, folder):
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=folder,
+        env={"PYTHONPATH": ":".join(sys.path), "JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+
+def test_naming_tasks_imports_neither_brax_nor_jax(tmp_path):
+    run(
+        "import sys; from rpgjax.envs import registry; registry.names();"
+        "assert not {'brax', 'jax', 'mujoco'} & set(sys.modules), 'slow import'",
+        tmp_path,
+    )
+
+
+def test_building_a_task_is_quiet_but_hides_nothing_else(tmp_path):
+    done = run(
+        "import warnings, rpgjax.envs.episodes; from rpgjax.envs import registry\n"
+        "from rpgjax.envs.quiet import quiet_models; registry.make('halfcheetah', 'spring')\n"
+        "with quiet_models(): print('mine'); warnings.warn('my own warning')",
+        tmp_path,
+    )
+    assert done.stdout == "mine\n"
+    assert [line for line in done.stderr.splitlines() if "Warning" in line] == [
+        line for line in done.stderr.splitlines() if "my own warning" in line
+    ]
+    assert "my own warning" in done.stderr
+    assert not list(tmp_path.iterdir())  # no MUJOCO_LOG.TXT
