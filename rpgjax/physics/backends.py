@@ -1,0 +1,106 @@
+"""Makes the physics of a Brax environment cheap to differentiate."""
+
+import copy
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from brax.base import Motion, System, Transform
+from brax.envs.base import Env, PipelineEnv, Wrapper
+from brax.spring import pipeline as brax_spring
+from brax.spring.base import State
+
+from rpgjax.physics.spring import Packed
+from rpgjax.physics.spring_step import spring_step
+from rpgjax.physics.spring_system import UnsupportedSystemError, spring_system
+
+logger = logging.getLogger(__name__)
+
+
+def unsupported(sys: System) -> str | None:
+    """Why the fast spring physics cannot step a system; None where it can."""
+    try:
+        spring_system(sys)
+    except UnsupportedSystemError as error:
+        return str(error)
+    return None
+
+
+def supported(sys: System) -> bool:
+    """Whether the fast spring physics can step a system."""
+    return unsupported(sys) is None
+
+
+def _fast_step(env: PipelineEnv) -> Callable[[State, jax.Array], State]:
+    """Brax's spring ``pipeline_step`` on our own physics."""
+    step = spring_step(spring_system(env.sys), env._n_frames)
+
+    def pipeline_step(pipeline_state: State, action: jax.Array) -> State:
+        x_i, xd_i = pipeline_state.x_i, pipeline_state.xd_i
+        state = jax.tree.map(lambda x: x[..., None], Packed(x_i.pos, x_i.rot, xd_i.vel, xd_i.ang))
+        out = jax.tree.map(lambda x: x[..., 0], step(state, action[:, None]))
+        return pipeline_state.replace(
+            q=out.q,
+            qd=out.qd,
+            x=Transform(*out.x),
+            xd=Motion(*out.xd),
+            x_i=Transform(*out.x_i),
+            xd_i=Motion(*out.xd_i),
+            j=Transform(*out.j),
+            jd=Motion(*out.jd),
+            a_p=Transform(*out.a_p),
+            a_c=Transform(*out.a_c),
+            i_inv=out.i_inv.reshape(-1, 3, 3),
+        )
+
+    return pipeline_step
+
+
+def _checkpointed_step(env: PipelineEnv) -> Callable[[Any, jax.Array], Any]:
+    """Brax's own ``pipeline_step`` with every physics substep recomputed in the backward pass."""
+
+    def pipeline_step(pipeline_state: Any, action: jax.Array) -> Any:
+        @jax.checkpoint
+        def substep(state: Any, action: jax.Array) -> Any:
+            return env._pipeline.step(env.sys, state, action, env._debug)
+
+        def body(state: Any, _: None) -> tuple[Any, None]:
+            return substep(state, action), None
+
+        return jax.lax.scan(body, pipeline_state, None, env._n_frames)[0]
+
+    return pipeline_step
+
+
+def differentiable(env: Env) -> Env:
+    """Returns a copy of an environment whose physics is cheap to differentiate.
+
+    The spring backend gets our own implementation of the same physics (same values and gradients up to
+    rounding) where :func:`supported`. Every other Brax environment keeps Brax's step, rematerialised
+    per physics substep. Reverse mode only.
+
+    The fast path reads the centre-of-mass fields ``x_i`` and ``xd_i`` of the state and recomputes the
+    rest, so the state must be consistent: made by ``pipeline_init`` or by an earlier step.
+
+    Args:
+        env: any Brax environment, possibly wrapped; one without a pipeline comes back as it is.
+    """
+    if isinstance(env, Wrapper):
+        inner = differentiable(env.env)
+        if inner is env.env:
+            return env
+        env = copy.copy(env)
+        env.env = inner
+        return env
+    if not isinstance(env, PipelineEnv):
+        return env
+    fast = env._pipeline is brax_spring and not env._debug
+    reason = unsupported(env.sys) if fast else None
+    if reason is not None:
+        logger.info("brax's own spring physics for %s: %s", type(env).__name__, reason)
+        fast = False
+    step = _fast_step(env) if fast else _checkpointed_step(env)
+    env = copy.copy(env)
+    env.pipeline_step = step
+    return env

@@ -1,0 +1,143 @@
+"""One environment step of the spring physics: several substeps, batched and differentiated by hand.
+
+The forward pass keeps the state before each substep and nothing else; the backward pass walks the
+substeps in reverse and recomputes each one on the way. Both run on arrays whose last axis is the batch,
+and ``vmap`` is told so: it moves its axis to the end and merges it with the batch that is there.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.custom_batching import custom_vmap
+
+from rpgjax.physics.components import Quaternion
+from rpgjax.physics.spring import (
+    Drive,
+    Links,
+    Outputs,
+    Packed,
+    drive,
+    outputs,
+    pack,
+    substep,
+    unpack,
+)
+from rpgjax.physics.spring_system import SpringSystem
+
+
+def batch_last(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Makes a function of arrays ``(..., batch)`` take ``vmap`` by growing the batch.
+
+    Args:
+        function: of pytrees of arrays, all with the same last axis, each entry of which is independent
+            of the others; returns the same.
+
+    Returns:
+        The function; under any number of ``vmap`` it is called once, with all of them in one batch.
+    """
+
+    @custom_vmap
+    def batched(*args: Any) -> Any:
+        return function(*args)  # ty: ignore
+
+    @batched.def_vmap
+    def rule(axis_size: int, in_batched: Any, *args: Any) -> tuple[Any, Any]:
+        def merge(x: jax.Array, is_batched: bool) -> jax.Array:
+            if not is_batched:
+                x = jnp.broadcast_to(x[None], (axis_size, *x.shape))
+            x = jnp.moveaxis(x, 0, -2)
+            return x.reshape((*x.shape[:-2], x.shape[-2] * x.shape[-1]))
+
+        def split(x: jax.Array) -> jax.Array:
+            x = x.reshape((*x.shape[:-1], axis_size, x.shape[-1] // axis_size))
+            return jnp.moveaxis(x, -2, 0)
+
+        result = batched(*jax.tree.map(merge, args, tuple(in_batched)))
+        result = jax.tree.map(split, result)
+        return result, jax.tree.map(lambda _: True, result)
+
+    return batched  # ty: ignore
+
+
+def spring_step(system: SpringSystem, substeps: int) -> Callable[[Packed, jax.Array], Outputs]:
+    """Builds the step of one environment.
+
+    Args:
+        system: constants of the Brax system.
+        substeps: physics steps per environment step.
+
+    Returns:
+        A function of the state, with the batch as last axis, and the action ``(actuators, batch)``,
+        differentiable in reverse mode and under any ``vmap``.
+    """
+
+    def advance(links: Links, tau: Drive) -> Links:
+        return substep(system, links, tau)
+
+    def rotations(links: Links) -> list[Quaternion]:
+        return [group.rotation for group in links]
+
+    def trajectory(state: Packed, action: jax.Array) -> tuple[Outputs, Links, Links]:
+        tau = drive(system, action)
+
+        def body(now: Links, _: None) -> tuple[Links, Links]:
+            return advance(now, tau), now
+
+        final, before = jax.lax.scan(body, unpack(system, state), None, substeps)
+        last = jax.tree.map(lambda x: x[-1], before)
+        return outputs(system, final, rotations(last)), before, final
+
+    def forward(state: Packed, action: jax.Array) -> Outputs:
+        tau = drive(system, action)
+        links = unpack(system, state)
+
+        def body(carry: tuple[Links, Any], _: None) -> tuple[tuple[Links, Any], None]:
+            now, _ = carry
+            return (advance(now, tau), rotations(now)), None
+
+        (final, last_rotations), _ = jax.lax.scan(body, (links, rotations(links)), None, substeps)
+        return outputs(system, final, last_rotations)
+
+    def backward(
+        before: Links, final: Links, action: jax.Array, cotangent: Outputs
+    ) -> tuple[Packed, jax.Array]:
+        tau, drive_vjp = jax.vjp(lambda a: drive(system, a), action)
+        last = jax.tree.map(lambda x: x[-1], before)
+        _, outputs_vjp = jax.vjp(lambda *a: outputs(system, *a), final, rotations(last))
+        towards, towards_rotations = outputs_vjp(cotangent)
+
+        def body(carry: tuple[Links, Any, Drive], now: Links) -> tuple[Any, None]:
+            towards, towards_rotations, towards_tau = carry
+            _, vjp = jax.vjp(advance, now, tau)
+            links, more = vjp(towards)
+            links = tuple(
+                group._replace(rotation=jax.tree.map(jnp.add, group.rotation, extra))
+                for group, extra in zip(links, towards_rotations, strict=True)
+            )
+            nothing = jax.tree.map(jnp.zeros_like, towards_rotations)
+            return (links, nothing, jax.tree.map(jnp.add, towards_tau, more)), None
+
+        start = towards, towards_rotations, jax.tree.map(jnp.zeros_like, tau)
+        (links, _, towards_tau), _ = jax.lax.scan(body, start, before, reverse=True)
+        return pack(system, links), drive_vjp(towards_tau)[0]
+
+    batched_forward = batch_last(forward)
+    batched_trajectory = batch_last(trajectory)
+    batched_backward = batch_last(backward)
+
+    @jax.custom_vjp
+    def step(state: Packed, action: jax.Array) -> Outputs:
+        return batched_forward(state, action)
+
+    def step_forward(state: Packed, action: jax.Array) -> tuple[Outputs, Any]:
+        result, before, final = batched_trajectory(state, action)
+        return result, (before, final, action)
+
+    def step_backward(residual: Any, cotangent: Outputs) -> tuple[Packed, jax.Array]:
+        before, final, action = residual
+        return batched_backward(before, final, action, cotangent)
+
+    step.defvjp(step_forward, step_backward)
+    return step
