@@ -1,0 +1,1 @@
+"""Flax modules: the networks that heads and critics are made of."""

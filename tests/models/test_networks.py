@@ -1,0 +1,28 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rpgjax.models.networks import MLP, critic_network
+
+
+def test_two_critics_share_nothing():
+    init, apply = critic_network(3, (8,), count=2)
+    params = init(jax.random.key(0))
+    for leaf in jax.tree.leaves(params):
+        assert leaf.shape[0] == 2
+    kernels = params["params"]["Dense_0"]["kernel"]
+    assert not np.allclose(kernels[0], kernels[1])
+    values = apply(params, jnp.ones((5, 3)))
+    assert values.shape == (2, 5)
+    gradient = jax.grad(lambda p: apply(p, jnp.ones(3))[0])(params)
+    assert all(jnp.all(leaf[1] == 0.0) for leaf in jax.tree.leaves(gradient))
+    assert any(jnp.any(leaf[0] != 0.0) for leaf in jax.tree.leaves(gradient))
+
+
+def test_output_gain_scales_the_first_outputs():
+    x = jax.random.normal(jax.random.key(0), (64, 4))
+    spread = []
+    for gain in (1.0, 0.01):
+        network = MLP((32, 32), 3, output_gain=gain)
+        spread.append(float(network.apply(network.init(jax.random.key(1), x), x).std()))
+    np.testing.assert_allclose(spread[1] / spread[0], 0.01, rtol=1e-3)
