@@ -1,0 +1,33 @@
+"""Agents: algorithms as pairs of pure functions, `init` and `update`."""
+
+from collections.abc import Callable
+from typing import Any
+
+from brax.envs import Env
+
+from rpgjax.agents.agent import Agent, Policy
+from rpgjax.agents.apg import APGConfig, apg
+from rpgjax.agents.rfo import RFOConfig, rfo
+from rpgjax.agents.sapo import SAPOConfig, sapo
+from rpgjax.agents.shac import SHACConfig, shac
+
+AGENTS: dict[str, tuple[type, Callable[[Env, Any], Agent]]] = {
+    "apg": (APGConfig, apg),
+    "shac": (SHACConfig, shac),
+    "sapo": (SAPOConfig, sapo),
+    "rfo": (RFOConfig, rfo),
+}
+
+__all__ = [
+    "AGENTS",
+    "APGConfig",
+    "Agent",
+    "Policy",
+    "RFOConfig",
+    "SAPOConfig",
+    "SHACConfig",
+    "apg",
+    "rfo",
+    "sapo",
+    "shac",
+]

@@ -1,0 +1,129 @@
+"""APG: analytic policy gradient, the plainest use of a differentiable simulator.
+
+Ascend the discounted reward of a short window, with no critic. What the other agents add is measured
+against this; Brax ships an agent of the same name.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from brax.envs import Env
+
+from rpgjax.agents.agent import (
+    Agent,
+    Statistics,
+    descend,
+    initial_statistics,
+    nonfinite_fraction,
+    normaliser,
+    policy,
+    update_statistics,
+)
+from rpgjax.envs.episodes import episodes as make_episodes
+from rpgjax.objectives.returns import window_objective
+from rpgjax.policies import gaussian
+from rpgjax.rollout import RolloutState, start, unroll
+from rpgjax.types import Array, Key, Metrics, Params
+
+
+@dataclass(frozen=True)
+class APGConfig:
+    """Floats may be traced arrays, the rest is static."""
+
+    num_envs: int = 64
+    horizon: int = 32  # environment steps in a window
+    episode_length: int = 1000
+    discount: float = 0.99
+    actor_hidden: tuple[int, ...] = (256, 128)
+    activation: str = "elu"
+    actor_learning_rate: float = 1e-3
+    max_grad_norm: float = 1.0
+    log_std_init: float = -1.0
+    bank_size: int = 128
+
+
+class APGState(NamedTuple):
+    """Everything that an update reads and writes."""
+
+    actor: Params
+    optimizer: optax.OptState
+    statistics: Statistics
+    rollout: RolloutState
+    key: Key
+
+
+def apg(env: Env, config: APGConfig = APGConfig()) -> Agent:
+    """A tanh-Gaussian that ascends the window's discounted reward."""
+    episodes = make_episodes(env, config.episode_length, config.bank_size)
+    head = gaussian(
+        env.observation_size,
+        env.action_size,
+        config.actor_hidden,
+        config.activation,
+        log_std_init=config.log_std_init,
+    )
+    optimizer = optax.chain(
+        optax.clip_by_global_norm(config.max_grad_norm), optax.adam(config.actor_learning_rate)
+    )
+
+    def init(key: Key) -> APGState:
+        actor_key, rollout_key, key = jax.random.split(key, 3)
+        actor = head.init(actor_key)
+        statistics = initial_statistics(episodes.observation_size)
+        rollout = start(head, episodes, actor, normaliser(statistics), rollout_key, config.num_envs)
+        return APGState(actor, optimizer.init(actor), statistics, rollout, key)
+
+    def loss(actor: Params, probe: Array, state: APGState, key: Key):
+        rollout, window = unroll(
+            head,
+            episodes,
+            actor,
+            normaliser(state.statistics),
+            state.rollout,
+            key,
+            config.horizon,
+            probe,
+        )
+        nothing_follows = jnp.zeros_like(window.reward)
+        objective = window_objective(
+            window.reward,
+            nothing_follows,
+            window.terminated,
+            window.truncated,
+            config.discount,
+            lambda_=1.0,
+        )
+        return -jnp.mean(objective), (rollout, window)
+
+    def update(state: APGState) -> tuple[APGState, Metrics]:
+        key, roll_key, bank_key = jax.random.split(state.key, 3)
+        (gradient, broken), (rollout, window) = jax.grad(loss, argnums=(0, 1), has_aux=True)(
+            state.actor, jnp.zeros(config.num_envs), state, roll_key
+        )
+        actor, optimizer_state, grad_norm = descend(
+            optimizer, gradient, state.actor, state.optimizer
+        )
+        state = APGState(
+            actor=actor,
+            optimizer=optimizer_state,
+            statistics=update_statistics(state.statistics, window.observation),
+            rollout=rollout._replace(bank=episodes.refresh_bank(rollout.bank, bank_key)),
+            key=key,
+        )
+        metrics = {
+            "train/grad_norm": grad_norm,
+            "train/nonfinite_fraction": nonfinite_fraction(broken, window.finite),
+            "train/reward_mean": jnp.mean(window.reward),
+            "train/action_saturation": jnp.mean(jnp.abs(window.action) > 0.99),
+        }
+        return state, metrics
+
+    return Agent(
+        init=init,
+        update=update,
+        policy=lambda state: policy(head, state.actor, state.statistics),
+        steps_per_update=config.num_envs * config.horizon,
+    )

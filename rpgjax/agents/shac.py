@@ -1,0 +1,51 @@
+"""SHAC: Accelerated Policy Learning with Parallel Differentiable Simulation (Xu et al., 2022)."""
+
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+from brax.envs import Env
+
+from rpgjax.agents.agent import Agent
+from rpgjax.agents.short_horizon import ShortHorizonConfig, Variant, no_memory, short_horizon
+from rpgjax.policies import chunked, gaussian
+
+
+@dataclass(frozen=True)
+class SHACConfig(ShortHorizonConfig):
+    """The paper's settings for Ant, apart from what its fields' comments say."""
+
+    critics: int = 1
+    actor_value: str = "mean"
+    target_value: str = "mean"
+    target_critic_keep: float = 0.2
+    actor_hidden: tuple[int, ...] = (128, 64, 32)
+    critic_hidden: tuple[int, ...] = (64, 64)
+    activation: str = "elu"
+    critic_learning_rate: float = 2e-3
+    learning_rate_floor: float = 0.005  # the paper decays to 1e-5
+    max_grad_norm: float = 1.0
+    log_std_init: float = -1.0
+    chunk_length: int = 1  # actions decided at once
+
+
+def shac(env: Env, config: SHACConfig = SHACConfig()) -> Agent:
+    """A tanh-Gaussian with free log-std, ascending the window's return; a target critic bootstraps.
+
+    Raises:
+        ValueError: static fields that cannot work together.
+    """
+    head = gaussian(
+        env.observation_size,
+        env.action_size * config.chunk_length,
+        config.actor_hidden,
+        config.activation,
+        log_std_init=config.log_std_init,
+    )
+    variant = Variant(
+        head=chunked(head, config.chunk_length),
+        init_memory=no_memory,
+        reward=lambda memory, window: window.reward,
+        penalty=lambda actor, memory, window, normalise, env_steps, key: (jnp.float32(0.0), {}),
+        update_memory=lambda memory, window: memory,
+    )
+    return short_horizon(env, config, variant)

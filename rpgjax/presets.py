@@ -1,0 +1,50 @@
+"""Settings that work, by algorithm and task: what `rpgjax train ALGORITHM --env TASK` starts from."""
+
+from dataclasses import replace
+from typing import Any
+
+from rpgjax.agents import AGENTS
+from rpgjax.training.settings import TrainSettings
+
+# What differs from an agent's defaults on a task, for every algorithm that has the field.
+TASKS: dict[str, dict[str, Any]] = {
+    "ant": {},
+    "hopper": {"actor_lambda": 0.8},
+    "walker2d": {"actor_lambda": 0.8},
+    "reacher": {"horizon": 16},
+    "inverted_double_pendulum": {"horizon": 16},
+    "lqr": {"episode_length": 64, "horizon": 16, "discount": 0.98},
+    "double_integrator": {"episode_length": 100, "horizon": 16, "actor_lambda": 0.9},
+    "pendulum": {"episode_length": 200, "horizon": 16},
+    "bandit": {"episode_length": 1, "horizon": 1, "num_envs": 256, "critic_passes": 1},
+}
+ANALYTIC = ("lqr", "double_integrator", "pendulum", "bandit")
+SMALL = {"actor_hidden": (64, 64), "critic_hidden": (64, 64), "bank_size": 64}
+
+# Updates until a task is learned, or nearly.
+UPDATES: dict[str, int] = {"ant": 340, "hopper": 600, "walker2d": 600, "reacher": 200}
+
+
+def preset(algorithm: str, env: str, backend: str | None = None) -> TrainSettings:
+    """Settings for `algorithm` on `env`; a task without an entry gets the agent's defaults.
+
+    Args:
+        algorithm: a key of `rpgjax.agents.AGENTS`.
+        env: a registered task's name.
+        backend: a Brax physics backend; None takes "spring" for Brax's tasks.
+
+    Raises:
+        ValueError: an unknown algorithm. Tasks are checked where they are made.
+    """
+    if algorithm not in AGENTS:
+        raise ValueError(f"unknown algorithm {algorithm!r}; choose from {', '.join(AGENTS)}")
+    config = AGENTS[algorithm][0]()
+    changes = TASKS.get(env, {}) | (SMALL if env in ANALYTIC else {})
+    config = replace(config, **{k: v for k, v in changes.items() if hasattr(config, k)})
+    return TrainSettings(
+        algorithm=algorithm,
+        env=env,
+        backend=backend if env in ANALYTIC else backend or "spring",
+        updates=UPDATES.get(env, 200),
+        agent=config,
+    )
