@@ -1,0 +1,111 @@
+"""`metrics.jsonl`: one object a line, one line an update, and what can be said about them all."""
+
+import json
+import math
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+Row = dict[str, Any]
+
+# What differs between two runs that go through the same parameters.
+WALL_CLOCK = ("wall_seconds", "compile_seconds", "train/steps_per_second")
+
+
+def read_metrics(path: Path) -> list[Row]:
+    """The rows of a metrics file; none if there is no file. A torn last line is left out."""
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except FileNotFoundError:
+        return []
+    rows: list[Row] = []
+    for line in lines[:-1]:  # what follows the last newline was never finished
+        try:
+            row = json.loads(line)
+        except ValueError:
+            break
+        if not isinstance(row, dict) or "update" not in row:
+            break
+        rows.append(row)
+    return rows
+
+
+def truncate_metrics(path: Path, update: int) -> list[Row]:
+    """Cuts a metrics file back to its rows up to `update`, atomically, and returns them."""
+    rows = [row for row in read_metrics(path) if row["update"] <= update]
+    temporary = path.with_suffix(".tmp")
+    with temporary.open("w") as file:
+        file.writelines(_line(row) for row in rows)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    return rows
+
+
+def append_metrics(path: Path, rows: Iterable[Row]) -> None:
+    """Adds rows to a metrics file in one write; they survive the process once this returns."""
+    with path.open("a") as file:
+        file.write("".join(_line(row) for row in rows))
+
+
+def _line(row: Row) -> str:
+    return json.dumps({k: _finite(v) for k, v in row.items()}) + "\n"
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN: what is not finite becomes null."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def nonfinite_streak(rows: Sequence[Row]) -> int:
+    """How many of the last updates had no environment with a finite gradient."""
+    streak = 0
+    for row in reversed(rows):
+        fraction = row.get("train/nonfinite_fraction")
+        if fraction is not None and fraction < 1:
+            break
+        streak += 1
+    return streak
+
+
+def column(rows: Sequence[Row], x: str, y: str) -> tuple[list[Any], list[Any]]:
+    """Pairs of two metrics, where a row has both."""
+    pairs = [(row[x], row[y]) for row in rows if row.get(x) is not None and row.get(y) is not None]
+    return [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+
+
+def summarise(rows: Sequence[Row], status: str) -> dict[str, Any]:
+    """The numbers of a run that one would cite.
+
+    Args:
+        rows: of `metrics.jsonl`.
+        status: "completed", "stopped by SIGTERM", ...
+    """
+    last: Mapping[str, Any] = rows[-1] if rows else {}
+    evaluated = [row for row in rows if row.get("eval/return_mean") is not None]
+    final: Mapping[str, Any] = evaluated[-1] if evaluated else {}
+    best = max(evaluated, key=lambda row: row["eval/return_mean"], default={})
+    _, speeds = column(rows, "update", "train/steps_per_second")
+    return {
+        "status": status,
+        "updates": last.get("update", 0),
+        "env_steps": last.get("env_steps", 0),
+        "wall_seconds": last.get("wall_seconds", 0.0),
+        "compile_seconds": last.get("compile_seconds", 0.0),
+        "steps_per_second": sorted(speeds)[len(speeds) // 2] if speeds else None,
+        "final_return_mean": final.get("eval/return_mean"),
+        "final_return_std": final.get("eval/return_std"),
+        "final_stochastic_return_mean": final.get("eval/stochastic_return_mean"),
+        "best_return_mean": best.get("eval/return_mean"),
+        "best_return_std": best.get("eval/return_std"),
+        "best_update": best.get("update"),
+        "best_env_steps": best.get("env_steps"),
+    }
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes JSON so that a reader finds the old file or the new one, never half of one."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(json.dumps(value, indent=2) + "\n")
+    temporary.replace(path)

@@ -1,0 +1,58 @@
+import json
+
+import numpy as np
+import pytest
+
+from rpgjax.training.metrics import (
+    append_metrics,
+    nonfinite_streak,
+    read_metrics,
+    summarise,
+    truncate_metrics,
+)
+
+
+def test_truncation_drops_later_rows_and_a_torn_line(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    append_metrics(path, [{"update": u, "x": u / 3} for u in range(1, 6)])
+    with path.open("a") as file:
+        file.write('{"update": 6, "x"')
+    assert [row["update"] for row in read_metrics(path)] == [1, 2, 3, 4, 5]
+    kept = truncate_metrics(path, 3)
+    assert kept == [{"update": u, "x": u / 3} for u in (1, 2, 3)]
+    append_metrics(path, [{"update": 4}])
+    assert [json.loads(line)["update"] for line in path.read_text().splitlines()] == [1, 2, 3, 4]
+
+
+def test_a_complete_line_counts_even_if_it_is_the_last(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"update": 1}\n{"update": 2}')  # the second was cut before its newline
+    assert [row["update"] for row in read_metrics(path)] == [1]
+
+
+def test_what_is_not_finite_is_null_in_the_file(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    append_metrics(path, [{"update": 1, "a": float("nan"), "b": float("inf"), "c": 1.5}])
+    row = json.loads(path.read_text(), parse_constant=lambda name: pytest.fail(name))
+    assert row == {"update": 1, "a": None, "b": None, "c": 1.5}
+
+
+def test_streak_of_broken_updates():
+    def rows(*values):
+        return [{"train/nonfinite_fraction": value} for value in values]
+
+    assert nonfinite_streak(rows(1.0, 1.0, 0.5)) == 0
+    assert nonfinite_streak(rows(1.0, 0.5, 1.0, 1.0)) == 2
+    assert nonfinite_streak(rows(0.0, float("nan"), None)) == 2
+    assert nonfinite_streak([]) == 0
+
+
+def test_summary_has_the_final_and_the_best():
+    rows = [{"update": u, "env_steps": 10 * u, "wall_seconds": float(u)} for u in range(1, 5)]
+    rows[1] |= {"eval/return_mean": 7.0, "eval/return_std": 1.0}
+    rows[3] |= {"eval/return_mean": 5.0, "eval/return_std": 2.0}
+    summary = summarise(rows, "completed")
+    assert (summary["final_return_mean"], summary["best_return_mean"]) == (5.0, 7.0)
+    assert (summary["best_update"], summary["updates"], summary["env_steps"]) == (2, 4, 40)
+    assert np.isclose(summary["wall_seconds"], 4.0)
+    assert summarise([], "stopped")["updates"] == 0

@@ -1,0 +1,58 @@
+import dataclasses
+from dataclasses import dataclass
+
+import pytest
+
+from rpgjax.training.settings import (
+    RunError,
+    TrainSettings,
+    settings_from_json,
+    settings_to_json,
+    training_hash,
+)
+
+
+@dataclass(frozen=True)
+class Config:
+    rate: float = 1e-3
+    hidden: tuple[int, ...] = (4, 4)
+    name: str = "silu"
+    flag: bool = False
+
+
+SETTINGS = TrainSettings("toy", "line", "spring", seed=3, agent=Config(rate=1, hidden=(7,)))
+
+
+def test_json_round_trip():
+    again = settings_from_json(settings_to_json(SETTINGS), Config)
+    assert again == SETTINGS
+    assert isinstance(again.agent.hidden, tuple)
+    own = dataclasses.replace(SETTINGS, agent=None)
+    assert settings_from_json(settings_to_json(own), None) == own
+
+
+def test_unknown_field_is_one_line():
+    fields = settings_to_json(SETTINGS)
+    fields["agent"]["temperature"] = 1.0
+    with pytest.raises(RunError, match="temperature"):
+        settings_from_json(fields, Config)
+
+
+def test_hash_is_of_what_is_trained():
+    def changed(**fields):
+        return training_hash(dataclasses.replace(SETTINGS, **fields))
+
+    original = training_hash(SETTINGS)
+    assert changed(updates=1, eval_every=7, eval_episodes=1, checkpoint_every=2) == original
+    different = [
+        changed(seed=4),
+        changed(env="ant"),
+        changed(backend=None),
+        changed(agent=Config(rate=2.0)),
+    ]
+    assert len({original, *different}) == 5
+
+
+def test_schedules_are_positive():
+    with pytest.raises(ValueError, match="eval_every is 0"):
+        TrainSettings("toy", "line", eval_every=0)
