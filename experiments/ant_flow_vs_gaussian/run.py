@@ -22,7 +22,8 @@ import matplotlib.pyplot as plt
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
 SEEDS = 3
-UPDATES = 340  # of 64 environments x 32 steps: 0.70M environment steps
+STEPS_PER_UPDATE = 64 * 32  # environments x horizon, the same for every variant
+FULL, ABLATION = 340, 240  # updates: 0.70M and 0.49M environment steps
 CURVES = ("eval/return_mean", "eval/stochastic_return_mean")
 
 
@@ -32,14 +33,15 @@ class Variant(NamedTuple):
     algorithm: str
     label: str
     changes: dict[str, Any] = {}  # noqa: RUF012 (a constant)
+    updates: int = ABLATION
 
 
 CONSTANT = {"regularizer_floor": 1.0}
 VARIANTS = {
-    "rfo": Variant("rfo", "RFO"),
-    "shac": Variant("shac", "SHAC"),
-    "sapo": Variant("sapo", "SAPO"),
-    "apg": Variant("apg", "APG"),
+    "rfo": Variant("rfo", "RFO", updates=FULL),
+    "shac": Variant("shac", "SHAC", updates=FULL),
+    "sapo": Variant("sapo", "SAPO", updates=FULL),
+    "apg": Variant("apg", "APG", updates=FULL),
     "flow_steps_1": Variant("rfo", "K = 1", {"flow_steps": 1}),
     "flow_steps_2": Variant("rfo", "K = 2", {"flow_steps": 2}),
     "flow_steps_8": Variant("rfo", "K = 8", {"flow_steps": 8}),
@@ -83,7 +85,7 @@ def run(name: str) -> None:
         env="ant",
         backend="spring",
         seeds=SEEDS,
-        updates=UPDATES,
+        updates=variant.updates,
         replay=False,
         **variant.changes,
     )
@@ -135,19 +137,26 @@ def draw(figure: str, names: tuple[str, ...]) -> None:
 
 def table() -> str:
     """A Markdown row for each variant with results: mean over seeds, lowest and highest in brackets."""
-    lines = [
-        "| variant | changed | deterministic, best | deterministic, last | stochastic, last |",
-        "|---|---|---|---|---|",
+    columns = [(updates, key) for updates in (ABLATION, FULL) for key in CURVES]
+    titles = [
+        f"{'stochastic' if 'stochastic' in key else 'deterministic'}, "
+        f"{updates * STEPS_PER_UPDATE / 1e6:.2f}M"
+        for updates, key in columns
     ]
+    lines = [f"| variant | changed | {' | '.join(titles)} |", "|---" * (len(titles) + 2) + "|"]
 
-    def cell(values: np.ndarray) -> str:
+    def cell(name: str, updates: int, key: str) -> str:
+        steps, values = curves(name, key)
+        at = np.flatnonzero(steps == updates * STEPS_PER_UPDATE)
+        if not at.size:
+            return ""
+        values = values[:, at[0]]
         return f"{values.mean():.0f} [{values.min():.0f}, {values.max():.0f}]"
 
     for name, variant in VARIANTS.items():
         if (RESULTS / f"{name}.json").exists():
-            mode, sampled = (curves(name, key)[1] for key in CURVES)
             changed = ", ".join(f"{k}={v}" for k, v in variant.changes.items()) or "preset"
-            cells = (cell(mode.max(1)), cell(mode[:, -1]), cell(sampled[:, -1]))
+            cells = (cell(name, updates, key) for updates, key in columns)
             lines.append(f"| {variant.label} | {changed} | {' | '.join(cells)} |")
     return "\n".join(lines)
 

@@ -24,7 +24,7 @@ from rpgjax.agents.agent import (
 )
 from rpgjax.envs.episodes import episodes as make_episodes
 from rpgjax.objectives.returns import window_objective
-from rpgjax.policies import gaussian
+from rpgjax.policies import PolicyHead, gaussian
 from rpgjax.rollout import RolloutState, start, unroll
 from rpgjax.types import Array, Key, Metrics, Params
 
@@ -55,10 +55,16 @@ class APGState(NamedTuple):
     key: Key
 
 
-def apg(env: Env, config: APGConfig = APGConfig()) -> Agent:
-    """A tanh-Gaussian that ascends the window's discounted reward."""
+def apg(env: Env, config: APGConfig = APGConfig(), head: PolicyHead | None = None) -> Agent:
+    """A tanh-Gaussian that ascends the window's discounted reward.
+
+    Args:
+        env: the task.
+        config: the settings.
+        head: a policy head of your own, in place of the Gaussian one that `config` describes.
+    """
     episodes = make_episodes(env, config.episode_length, config.bank_size)
-    head = gaussian(
+    head = head or gaussian(
         env.observation_size,
         env.action_size,
         config.actor_hidden,

@@ -15,7 +15,7 @@ from brax.envs import Env
 from rpgjax.agents.agent import Agent
 from rpgjax.agents.short_horizon import ShortHorizonConfig, Variant, short_horizon
 from rpgjax.objectives.flow_matching import flow_matching_loss, uniform_target
-from rpgjax.policies import chunked, flow, velocity_field
+from rpgjax.policies import VelocityField, chunked, flow, velocity_field
 from rpgjax.rollout import Normalise, Transition
 from rpgjax.types import Array, Key, Metrics, Params
 
@@ -46,14 +46,22 @@ class Decisions(NamedTuple):
     weight: Array  # (T, B), 1 where a decision was made
 
 
-def rfo(env: Env, config: RFOConfig = RFOConfig()) -> Agent:
+def rfo(env: Env, config: RFOConfig = RFOConfig(), field: VelocityField | None = None) -> Agent:
     """A flow policy on the window's return, with both regularizers.
+
+    Args:
+        env: the task.
+        config: the settings.
+        field: a velocity field of your own over `chunk_length * action` dimensions, in place of the
+            network that `config` describes.
 
     Raises:
         ValueError: static fields that cannot work together.
     """
     size = env.action_size * config.chunk_length
-    field = velocity_field(env.observation_size, size, config.actor_hidden, config.activation)
+    field = field or velocity_field(
+        env.observation_size, size, config.actor_hidden, config.activation
+    )
     head = flow(
         field,
         size,

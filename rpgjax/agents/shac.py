@@ -7,7 +7,7 @@ from brax.envs import Env
 
 from rpgjax.agents.agent import Agent
 from rpgjax.agents.short_horizon import ShortHorizonConfig, Variant, no_memory, short_horizon
-from rpgjax.policies import chunked, gaussian
+from rpgjax.policies import PolicyHead, chunked, gaussian
 
 
 @dataclass(frozen=True)
@@ -24,25 +24,35 @@ class SHACConfig(ShortHorizonConfig):
     critic_learning_rate: float = 2e-3
     learning_rate_floor: float = 0.005  # the paper decays to 1e-5
     max_grad_norm: float = 1.0
+    critic_passes: int = 16
     log_std_init: float = -1.0
     chunk_length: int = 1  # actions decided at once
 
 
-def shac(env: Env, config: SHACConfig = SHACConfig()) -> Agent:
+def shac(env: Env, config: SHACConfig = SHACConfig(), head: PolicyHead | None = None) -> Agent:
     """A tanh-Gaussian with free log-std, ascending the window's return; a target critic bootstraps.
+
+    Args:
+        env: the task.
+        config: the settings.
+        head: a policy head of your own, in place of the Gaussian one that `config` describes.
 
     Raises:
         ValueError: static fields that cannot work together.
     """
-    head = gaussian(
-        env.observation_size,
-        env.action_size * config.chunk_length,
-        config.actor_hidden,
-        config.activation,
-        log_std_init=config.log_std_init,
+    size = env.action_size * config.chunk_length
+    head = head or chunked(
+        gaussian(
+            env.observation_size,
+            size,
+            config.actor_hidden,
+            config.activation,
+            log_std_init=config.log_std_init,
+        ),
+        config.chunk_length,
     )
     variant = Variant(
-        head=chunked(head, config.chunk_length),
+        head=head,
         init_memory=no_memory,
         reward=lambda memory, window: window.reward,
         penalty=lambda actor, memory, window, normalise, env_steps, key: (jnp.float32(0.0), {}),

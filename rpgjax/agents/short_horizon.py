@@ -51,7 +51,7 @@ class ShortHorizonConfig:
     target_value: Literal["mean", "min"] = "min"  # over the critics, in the critics' targets
     target_critic_keep: float = 0.0  # how much of the old target critic stays; 0: no target critic
     actor_hidden: tuple[int, ...] = (256, 128)
-    critic_hidden: tuple[int, ...] = (256, 128)
+    critic_hidden: tuple[int, ...] = (128, 128)
     activation: str = "silu"
     actor_learning_rate: float = 2e-3
     critic_learning_rate: float = 5e-4
@@ -61,7 +61,7 @@ class ShortHorizonConfig:
     adam_b2: float = 0.95
     weight_decay: float = 0.0
     max_grad_norm: float = 0.5
-    critic_passes: int = 16  # passes over the window's samples in an update
+    critic_passes: int = 8  # passes over the window's samples in an update
     critic_minibatches: int = 4  # minibatches in a pass
     bank_size: int = 128  # pre-sampled reset states
 

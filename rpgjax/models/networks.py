@@ -1,6 +1,7 @@
 """Multilayer perceptrons for policies, velocity fields and critics."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -13,6 +14,27 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "silu": nn.silu,
     "tanh": nn.tanh,
 }
+
+
+def orthogonal(gain: float) -> Callable[..., Array]:
+    """Uniformly random matrices with orthonormal rows or columns, times `gain`.
+
+    The polar factor of a Gaussian matrix, by Newton-Schulz iteration: products of matrices only. QR,
+    the usual way, is a LAPACK call, and batched over seeds those can block XLA's CPU thread pool.
+    """
+
+    def init(key: Key, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
+        rows, columns = shape
+        x = jax.random.normal(key, (max(shape), min(shape)), dtype)
+        x = x / jnp.linalg.norm(x)  # singular values in (0, 1]: each step takes them towards 1
+
+        def step(_: Array, x: Array) -> Array:
+            return 1.5 * x - 0.5 * x @ (x.T @ x)
+
+        x = gain * jax.lax.fori_loop(0, 60, step, x)
+        return x if rows >= columns else x.T
+
+    return init
 
 
 class MLP(nn.Module):
@@ -31,9 +53,9 @@ class MLP(nn.Module):
     def __call__(self, x: Array) -> Array:
         """(..., inputs) to (..., outputs)."""
         for width in self.hidden:
-            x = nn.Dense(width, kernel_init=nn.initializers.orthogonal(2.0**0.5))(x)
+            x = nn.Dense(width, kernel_init=orthogonal(2.0**0.5))(x)
             x = ACTIVATIONS[self.activation](nn.LayerNorm()(x))
-        return nn.Dense(self.outputs, kernel_init=nn.initializers.orthogonal(self.output_gain))(x)
+        return nn.Dense(self.outputs, kernel_init=orthogonal(self.output_gain))(x)
 
 
 def critic_network(

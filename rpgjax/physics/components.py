@@ -7,7 +7,7 @@ its product before XLA sees it.
 """
 
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +17,7 @@ Component: TypeAlias = jax.Array | np.ndarray | float
 Vector: TypeAlias = tuple[Component, Component, Component]
 Quaternion: TypeAlias = tuple[Component, Component, Component, Component]
 Matrix: TypeAlias = tuple[Vector, Vector, Vector]
+Tree = TypeVar("Tree")
 
 ZERO: Vector = (0.0, 0.0, 0.0)
 
@@ -157,6 +158,30 @@ def quaternion_product(a: Quaternion, b: Quaternion) -> Quaternion:
 def conjugate(q: Quaternion) -> Quaternion:
     """Inverse of a unit quaternion."""
     return q[0], neg(q[1]), neg(q[2]), neg(q[3])
+
+
+def opaque_one(x: jax.Array) -> jax.Array:
+    """The scalar 1, computed from any element of ``x`` in a way that the compiler cannot see through."""
+    if not x.size:
+        return jnp.ones((), x.dtype)
+    bits = jax.lax.bitcast_convert_type(x.ravel()[0].astype(jnp.float32), jnp.uint32)
+    return jax.lax.stop_gradient(((bits >> 31) | 1).astype(x.dtype))
+
+
+def fence(tree: Tree, one: Component) -> Tree:
+    """Asks XLA to compute these components once, by dividing them by an opaque one.
+
+    On CPU, XLA fuses a cheap producer into every consumer and so recomputes a chain of products and
+    sums for each of its uses, twenty-fold in the backward pass of a physics substep. A division it holds
+    too expensive to repeat (``optimization_barrier`` is gone before fusion). Exact: x / 1 = x.
+
+    Args:
+        tree: components; constants are left alone.
+        one: from :func:`opaque_one`, or the constant 1.0 for no fence.
+    """
+    if isinstance(one, float):
+        return tree
+    return jax.tree.map(lambda c: c / one if isinstance(c, jax.Array) else c, tree)
 
 
 def safe_length(v: Vector) -> Component:

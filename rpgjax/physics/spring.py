@@ -33,6 +33,7 @@ from rpgjax.physics.components import (
     constant,
     cross,
     dot,
+    fence,
     minus,
     mul,
     plus,
@@ -99,8 +100,8 @@ def _stack(components: Sequence[Component], like: Component) -> jax.Array:
     return jnp.stack([jnp.broadcast_to(jnp.asarray(c, like.dtype), like.shape) for c in components])
 
 
-def _matrices(links: Links) -> list[Matrix]:
-    return [rotation(group.rotation) for group in links]
+def _matrices(links: Links, one: Component) -> list[Matrix]:
+    return [fence(rotation(group.rotation), one) for group in links]
 
 
 def _parent(joints: Joints, links: Links, matrices: list[Matrix]) -> tuple[Bodies, Matrix]:
@@ -114,7 +115,9 @@ def _parent(joints: Joints, links: Links, matrices: list[Matrix]) -> tuple[Bodie
     return jax.tree.map(lambda x: take(x, rows), (parent, matrix))
 
 
-def _joint(joints: Joints, group: int, links: Links, matrices: list[Matrix]) -> _Joint:
+def _joint(
+    joints: Joints, group: int, links: Links, matrices: list[Matrix], one: Component = 1.0
+) -> _Joint:
     child, matrix = links[group], matrices[group]
     parent, parent_matrix = _parent(joints, links, matrices)
     parent_arm = apply(parent_matrix, joints.parent_anchor)
@@ -126,7 +129,7 @@ def _joint(joints: Joints, group: int, links: Links, matrices: list[Matrix]) -> 
     anchored = plus(parent.velocity, cross(parent.angular, mirrored))
     x, y, z = (apply(parent_matrix, axis) for axis in joints.parent_axes)
     u, v, w = (apply(matrix, axis) for axis in joints.child_axes)
-    return _Joint(
+    joint = _Joint(
         parent=parent,
         child=child,
         parent_matrix=parent_matrix,
@@ -139,6 +142,7 @@ def _joint(joints: Joints, group: int, links: Links, matrices: list[Matrix]) -> 
         parent_axes=(x, y, z),
         child_axes=(u, v, w),
     )
+    return fence(joint, one)
 
 
 def _angle(joint: _Joint, parity: Component, i: int) -> Component:
@@ -235,15 +239,15 @@ def _react(joints: Joints, on_parent: Vector, like: Component) -> Vector:
 
 
 def _forces(
-    system: SpringSystem, links: Links, matrices: list[Matrix], tau: Drive
+    system: SpringSystem, links: Links, matrices: list[Matrix], tau: Drive, one: Component
 ) -> list[tuple[Vector, Vector]]:
     """Force and torque on every centre of mass, by group."""
     result = [(ZERO, ZERO)] * len(links)
     for group, joints in enumerate(system.joints):
         if joints.kind == "free":
             continue
-        joint = _joint(joints, group, links, matrices)
-        force, torque = _joint_force(joints, joint, tau[group])
+        joint = _joint(joints, group, links, matrices, one)
+        force, torque = fence(_joint_force(joints, joint, tau[group]), one)
         mine = result[group]
         arm = plus(torque, cross(joint.child_arm, force))
         result[group] = plus(mine[0], force), plus(mine[1], arm)
@@ -256,7 +260,7 @@ def _forces(
             minus(theirs[0], _react(joints, force, like)),
             minus(theirs[1], _react(joints, arm, like)),
         )
-    return result
+    return fence(result, one)
 
 
 def _accelerate(joints: Joints, matrix: Matrix, torque: Vector) -> Vector:
@@ -291,7 +295,12 @@ def _contact_spin(system: SpringSystem, spin: Spin, matrices: list[Matrix]) -> C
 
 
 def _contact_impulses(
-    contacts: Contacts, spin: Component, inverse_mass: Component, bodies: Bodies, baumgarte: float
+    contacts: Contacts,
+    spin: Component,
+    inverse_mass: Component,
+    bodies: Bodies,
+    matrix: Matrix,
+    baumgarte: float,
 ) -> tuple[Vector, Vector]:
     """Impulse and angular impulse on a group of links, averaged over the contacts of each.
 
@@ -300,21 +309,22 @@ def _contact_impulses(
         spin: what the contacts see of the inverse inertia.
         inverse_mass: of the links.
         bodies: links as they stand, with the velocities after this substep's joint forces.
+        matrix: rotation matrices of the links.
         baumgarte: speed per metre of penetration at which bodies are pushed apart.
     """
     rows, count = contacts.rows, jnp.asarray(bodies.position[0]).shape[0]
     if rows is not None:
-        bodies = jax.tree.map(lambda x: take(x, rows), bodies)
+        bodies, matrix = jax.tree.map(lambda x: take(x, rows), (bodies, matrix))
         spin, inverse_mass = (
             c[list(rows)] if isinstance(c, np.ndarray) and len(c) == count else c
             for c in (spin, inverse_mass)
         )
     if contacts.slots > 1:
-        bodies, spin, inverse_mass = jax.tree.map(
-            lambda c: c if isinstance(c, float) else c[None], (bodies, spin, inverse_mass)
+        bodies, matrix, spin, inverse_mass = jax.tree.map(
+            lambda c: c if isinstance(c, float) else c[None], (bodies, matrix, spin, inverse_mass)
         )
     n = contacts.normal
-    centre = apply(rotation(bodies.rotation), contacts.centre)
+    centre = apply(matrix, contacts.centre)
     level = sub(dot(plus(bodies.position, centre), n), contacts.height)
     distance = jnp.asarray(sub(level, contacts.radius))
     arm = minus(centre, scale(add(contacts.radius, 0.5 * distance), n))
@@ -347,20 +357,21 @@ def _contact_impulses(
     return result
 
 
-def substep(system: SpringSystem, links: Links, tau: Drive) -> Links:
+def substep(system: SpringSystem, links: Links, tau: Drive, one: Component = 1.0) -> Links:
     """One physics step of ``system.timestep`` seconds.
 
     Args:
         system: constants.
         links: state of the links.
         tau: joint forces and torques, from :func:`drive`.
+        one: the number 1 where XLA is to keep shared values, see :func:`components.fence`.
 
     Returns:
         The state after the step.
     """
     dt = system.timestep
-    matrices = _matrices(links)
-    forces = _forces(system, links, matrices, tau)
+    matrices = _matrices(links, one)
+    forces = _forces(system, links, matrices, tau, one)
     result = []
     for joints, body, matrix, (force, torque) in zip(
         system.joints, links, matrices, forces, strict=True
@@ -374,8 +385,9 @@ def substep(system: SpringSystem, links: Links, tau: Drive) -> Links:
             spin = _contact_spin(system, joints.contacts.spin, matrices)
             moving = body._replace(velocity=velocity, angular=angular)
             impulse, lever = _contact_impulses(
-                joints.contacts, spin, inverse_mass, moving, system.baumgarte
+                joints.contacts, spin, inverse_mass, moving, matrix, system.baumgarte
             )
+            impulse, lever = fence((impulse, lever), one)
             kick, twist = scale(inverse_mass, impulse), _accelerate(joints, matrix, lever)
         velocity = plus(scale(system.velocity_decay, velocity), kick)
         angular = plus(scale(system.angular_decay, angular), twist)
@@ -412,7 +424,7 @@ def drive(system: SpringSystem, action: jax.Array) -> Drive:
 
 
 def _joint_outputs(
-    joints: Joints, joint: _Joint
+    joints: Joints, joint: _Joint, one: Component
 ) -> tuple[list[Sequence[Component]], list[Component], list[Component]]:
     """Brax's ``j, jd, a_p, a_c`` (each as two groups of components), ``q`` and ``qd`` of some joints."""
     parent, child = joint.parent, joint.child
@@ -425,6 +437,9 @@ def _joint_outputs(
 
     position, turned = inside(joint.offset), quaternion_product(conjugate(anchor), child_anchor)
     angular, velocity = inside(joint.angular), inside(joint.velocity)
+    anchor, child_anchor, position, turned, angular, velocity = fence(
+        (anchor, child_anchor, position, turned, angular, velocity), one
+    )
     groups = [
         *(position, turned, angular, velocity),
         *(plus(parent.position, joint.parent_arm), anchor),
@@ -469,20 +484,27 @@ class Outputs(NamedTuple):
     i_inv: jax.Array  # (links, 9, batch), of the rotation before the last substep
 
 
-def outputs(system: SpringSystem, links: Links, last_rotations: Sequence[Quaternion]) -> Outputs:
+def outputs(
+    system: SpringSystem,
+    links: Links,
+    last_rotations: Sequence[Quaternion],
+    one: Component = 1.0,
+) -> Outputs:
     """Everything that Brax's state holds, from the state of the links.
 
     Args:
         system: constants.
         links: state of the links.
         last_rotations: rotations of each group before the last substep.
+        one: as in :func:`substep`.
     """
-    matrices, last = _matrices(links), [rotation(q) for q in last_rotations]
+    matrices = _matrices(links, one)
+    last = [fence(rotation(q), one) for q in last_rotations]
     fields: list[list[jax.Array]] = []
     q_rows, qd_rows = [], []
     for group, (joints, body) in enumerate(zip(system.joints, links, strict=True)):
         like = body.position[0]
-        groups, q, qd = _joint_outputs(joints, _joint(joints, group, links, matrices))
+        groups, q, qd = _joint_outputs(joints, _joint(joints, group, links, matrices, one), one)
         arm = apply(matrices[group], joints.origin)
         groups += [
             *(plus(body.position, arm), body.rotation),
@@ -490,6 +512,7 @@ def outputs(system: SpringSystem, links: Links, last_rotations: Sequence[Quatern
             *(body.position, body.rotation, body.angular, body.velocity),
             sum(_inertia_entries(joints, last[group]), []),
         ]
+        groups, q, qd = fence((groups, q, qd), one)
         fields.append([_stack(components, like) for components in groups])
         q_rows.extend(_stack(q, like))
         qd_rows.extend(_stack(qd, like))

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax.custom_batching import custom_vmap
 
-from rpgjax.physics.components import Quaternion
+from rpgjax.physics.components import Component, Quaternion, fence, opaque_one
 from rpgjax.physics.spring import (
     Drive,
     Links,
@@ -73,44 +73,47 @@ def spring_step(system: SpringSystem, substeps: int) -> Callable[[Packed, jax.Ar
         differentiable in reverse mode and under any ``vmap``.
     """
 
-    def advance(links: Links, tau: Drive) -> Links:
-        return substep(system, links, tau)
+    def one_for(action: jax.Array) -> Component:
+        # Only XLA's CPU compiler duplicates what is used more than once.
+        return opaque_one(action) if jax.default_backend() == "cpu" else 1.0
 
     def rotations(links: Links) -> list[Quaternion]:
         return [group.rotation for group in links]
 
     def trajectory(state: Packed, action: jax.Array) -> tuple[Outputs, Links, Links]:
-        tau = drive(system, action)
+        tau, one = drive(system, action), one_for(action)
 
         def body(now: Links, _: None) -> tuple[Links, Links]:
-            return advance(now, tau), now
+            return substep(system, now, tau, one), now
 
         final, before = jax.lax.scan(body, unpack(system, state), None, substeps)
         last = jax.tree.map(lambda x: x[-1], before)
-        return outputs(system, final, rotations(last)), before, final
+        return outputs(system, final, rotations(last), one), before, final
 
     def forward(state: Packed, action: jax.Array) -> Outputs:
-        tau = drive(system, action)
+        tau, one = drive(system, action), one_for(action)
         links = unpack(system, state)
 
         def body(carry: tuple[Links, Any], _: None) -> tuple[tuple[Links, Any], None]:
             now, _ = carry
-            return (advance(now, tau), rotations(now)), None
+            return (substep(system, now, tau, one), rotations(now)), None
 
         (final, last_rotations), _ = jax.lax.scan(body, (links, rotations(links)), None, substeps)
-        return outputs(system, final, last_rotations)
+        return outputs(system, final, last_rotations, one)
 
     def backward(
         before: Links, final: Links, action: jax.Array, cotangent: Outputs
     ) -> tuple[Packed, jax.Array]:
+        one = one_for(action)
         tau, drive_vjp = jax.vjp(lambda a: drive(system, a), action)
         last = jax.tree.map(lambda x: x[-1], before)
-        _, outputs_vjp = jax.vjp(lambda *a: outputs(system, *a), final, rotations(last))
+        _, outputs_vjp = jax.vjp(lambda *a: outputs(system, *a, one), final, rotations(last))
         towards, towards_rotations = outputs_vjp(cotangent)
 
         def body(carry: tuple[Links, Any, Drive], now: Links) -> tuple[Any, None]:
             towards, towards_rotations, towards_tau = carry
-            _, vjp = jax.vjp(advance, now, tau)
+            now = fence(now, one)  # read from memory once, not at each of its uses
+            _, vjp = jax.vjp(lambda now, tau: substep(system, now, tau, one), now, tau)
             links, more = vjp(towards)
             links = tuple(
                 group._replace(rotation=jax.tree.map(jnp.add, group.rotation, extra))

@@ -416,7 +416,9 @@ def spring_system(sys: System) -> SpringSystem:
     """
     if sys.enable_fluid:
         raise UnsupportedSystemError("fluid forces")
-    if sys.act_size() and (np.any(sys.actuator.bias_q) or np.any(sys.actuator.bias_qd)):
+    if sys.act_size() and np.any(
+        [np.asarray(sys.actuator.bias_q), np.asarray(sys.actuator.bias_qd)]
+    ):
         raise UnsupportedSystemError("position or velocity actuators")
     array = _arrays(sys)
     points = _points(sys, array)

@@ -1,8 +1,9 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
-from rpgjax.models.networks import MLP, critic_network
+from rpgjax.models.networks import MLP, critic_network, orthogonal
 
 
 def test_two_critics_share_nothing():
@@ -26,3 +27,16 @@ def test_output_gain_scales_the_first_outputs():
         network = MLP((32, 32), 3, output_gain=gain)
         spread.append(float(network.apply(network.init(jax.random.key(1), x), x).std()))
     np.testing.assert_allclose(spread[1] / spread[0], 0.01, rtol=1e-3)
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (100, 7), (7, 100), (1, 1)])
+def test_orthogonal_kernels_are_orthogonal_and_random(shape):
+    keys = jax.random.split(jax.random.key(0), 20)
+    kernels = np.asarray(jax.vmap(lambda key: orthogonal(2.0)(key, shape))(keys))
+    for kernel in kernels:
+        gram = kernel @ kernel.T if shape[0] < shape[1] else kernel.T @ kernel
+        np.testing.assert_allclose(gram, 4.0 * np.eye(min(shape)), atol=1e-4)
+    assert np.abs(kernels.mean()) < 3 * 2.0 / np.sqrt(max(shape) * kernels.size) + 0.5 * (
+        max(shape) == 1
+    )
+    assert np.unique(kernels.sum((1, 2)).round(4)).size > (1 if max(shape) == 1 else 10)

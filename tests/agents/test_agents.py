@@ -1,0 +1,171 @@
+"""Every agent on tasks whose answers are known."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from rpgjax.agents import AGENTS
+from rpgjax.agents.rfo import decisions
+from rpgjax.agents.short_horizon import check
+from rpgjax.envs import analytic
+from rpgjax.rollout import Transition
+
+TINY = {
+    "num_envs": 8,
+    "horizon": 4,
+    "episode_length": 50,
+    "actor_hidden": (16,),
+    "critic_hidden": (16,),
+    "critic_passes": 2,
+    "critic_minibatches": 2,
+    "bank_size": 8,
+}
+
+
+def make(name, env=None, **changes):
+    config_type, agent = AGENTS[name]
+    config = config_type()
+    fields = {k: v for k, v in (TINY | changes).items() if hasattr(config, k)}
+    return agent(env or analytic.double_integrator(), replace(config, **fields))
+
+
+def train(agent, updates, seed=0):
+    @jax.jit
+    def run(key):
+        return jax.lax.scan(lambda s, _: agent.update(s), agent.init(key), None, updates)
+
+    return run(jax.random.key(seed))
+
+
+@pytest.mark.parametrize("name", sorted(AGENTS))
+def test_seeds_under_vmap_equal_seeds_one_by_one(name):
+    agent = make(name)
+
+    def run(key):
+        return jax.lax.scan(lambda s, _: agent.update(s), agent.init(key), None, 3)[1]
+
+    together = jax.jit(jax.vmap(run))(jnp.stack([jax.random.key(5), jax.random.key(6)]))
+    for index, seed in enumerate((5, 6)):
+        alone = jax.jit(run)(jax.random.key(seed))
+        for metric, value in alone.items():
+            np.testing.assert_allclose(together[metric][index], value, rtol=2e-3, atol=2e-4)
+    assert not np.allclose(*together["train/reward_mean"])
+
+
+def test_rfo_with_chunks_also_runs_under_vmap_and_decides_as_often_as_it_says():
+    agent = make("rfo", chunk_length=2, horizon=6)
+    state, metrics = train(agent, 2)
+    assert all(np.all(np.isfinite(value)) for value in metrics.values())
+    # 8 environments, 6 steps, chunks of 2: 24 decisions a window, and one more for each reset that
+    # falls inside a chunk.
+    assert 24 <= float(state.memory.weight.sum()) <= 32
+    assert state.memory.target.shape == (6, 8, 2 * 1)
+
+
+@pytest.mark.parametrize("name", sorted(AGENTS))
+def test_agents_improve_a_linear_quadratic_regulator(name):
+    task = analytic.lqr()
+    learning = {
+        "num_envs": 32,
+        "horizon": 16,
+        "episode_length": 64,
+        "critic_passes": 4,
+        "actor_hidden": (32, 32),
+        "critic_hidden": (32, 32),
+        "learning_rate_decay_steps": 40_000,
+        "regularizer_decay_steps": 20_000,
+    }
+    agent = make(name, task, **learning)
+    state, _ = train(agent, 80)
+    policy = agent.policy(state)
+    discount, horizon = 1.0, 32
+
+    def cost(act, x):
+        def step(x, t):
+            u = task.scale * act(x)
+            paid = x @ jnp.asarray(task.state_cost) @ x + u @ jnp.asarray(task.control_cost) @ u
+            return jnp.asarray(task.dynamics) @ x + jnp.asarray(task.control) @ u, paid
+
+        return jnp.sum(jax.lax.scan(step, x, jnp.arange(horizon))[1])
+
+    starts = task.spread * jax.random.normal(jax.random.key(9), (64, 4))
+    learned = jax.vmap(lambda x: cost(lambda o: policy.mode((), o)[1], x))(starts).mean()
+    passive = jax.vmap(lambda x: cost(lambda o: jnp.zeros(2), x))(starts).mean()
+    p = jnp.asarray(analytic.riccati(task, discount, horizon).cost[0])
+    optimal = jax.vmap(lambda x: x @ p @ x)(starts).mean()
+    # The regret that is left, as a fraction of what doing nothing costs over the optimum.
+    regret = float((learned - optimal) / (passive - optimal))
+    assert 0.0 <= regret < 0.35, f"{name}: cost {learned}, optimal {optimal}, passive {passive}"
+
+
+@pytest.mark.parametrize("name", sorted(AGENTS))
+def test_traced_settings_can_be_swept_by_vmap(name):
+    config_type, agent = AGENTS[name]
+    base = config_type()
+    base = replace(base, **{k: v for k, v in TINY.items() if hasattr(base, k)})
+
+    def final_norm(rate):
+        made = agent(analytic.double_integrator(), replace(base, actor_learning_rate=rate))
+        state, _ = jax.lax.scan(lambda s, _: made.update(s), made.init(jax.random.key(0)), None, 3)
+        start = made.init(jax.random.key(0)).actor
+        moved = jax.tree.map(lambda a, b: jnp.sum((a - b) ** 2), state.actor, start)
+        return sum(jax.tree.leaves(moved))
+
+    slow, fast = jax.jit(jax.vmap(final_norm))(jnp.array([1e-4, 1e-2]))
+    assert fast > 10 * slow > 0
+
+
+def test_rfo_remembers_the_window_it_trained_on():
+    agent = make("rfo")
+    before = agent.init(jax.random.key(0))
+    assert float(before.memory.weight.sum()) == 0.0, "nothing is remembered before the first update"
+    after, _ = jax.jit(agent.update)(before)
+    assert float(after.memory.weight.sum()) == 8 * 4
+    assert float(jnp.abs(after.memory.target).sum()) > 0
+
+
+def test_broken_steps_are_no_targets():
+    shape = (2, 3)
+    window = Transition(
+        *[jnp.zeros((*shape, 1))] * 3,
+        log_prob=None,
+        decision=jnp.zeros((*shape, 1)),
+        is_decision=jnp.array([[True] * 3, [False] * 3]),
+        reward=jnp.zeros(shape),
+        next_observation=jnp.zeros((*shape, 1)),
+        terminated=jnp.zeros(shape, bool),
+        truncated=jnp.zeros(shape, bool),
+        finite=jnp.array([[True, False, True]] * 2),
+    )
+    np.testing.assert_array_equal(decisions(window).weight, [[1, 0, 1], [0, 0, 0]])
+
+
+def test_observation_statistics_are_frozen_inside_a_window_and_updated_after_it():
+    agent = make("shac")
+    before = agent.init(jax.random.key(0))
+    after, _ = jax.jit(agent.update)(before)
+    assert float(before.statistics.mean.sum()) == 0.0
+    assert int(after.statistics.count.lo if hasattr(after.statistics.count, "lo") else 32) == 32
+    assert float(jnp.abs(after.statistics.mean).sum()) > 0.0
+
+
+def test_the_learning_rate_falls_to_its_floor_and_stays():
+    kept = {}
+    for floor in (1.0, 0.1):
+        agent = make("shac", learning_rate_decay_steps=32, learning_rate_floor=floor)
+        state = train(agent, 5)[0]
+        after = jax.jit(agent.update)(state)[0]
+        moved = jax.tree.map(lambda a, b: jnp.abs(a - b).max(), after.actor, state.actor)
+        kept[floor] = max(float(x) for x in jax.tree.leaves(moved))
+    assert kept[0.1] < 0.3 * kept[1.0]
+
+
+def test_impossible_settings_are_refused_in_one_line():
+    config = AGENTS["rfo"][0]()
+    with pytest.raises(ValueError, match="minibatches"):
+        check(replace(config, num_envs=3, horizon=3))
+    with pytest.raises(ValueError, match="at least 1"):
+        check(replace(config, horizon=0))

@@ -1,0 +1,80 @@
+"""Which physics an environment gets, and that the environment itself stays as it was."""
+
+import copy
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from brax import envs
+from brax.envs.base import Env, PipelineEnv, State, Wrapper
+
+from rpgjax.physics.backends import differentiable, supported, unsupported
+
+pytestmark = pytest.mark.usefixtures("brax_physics")
+
+
+class NoPipeline(Env):
+    """An environment without physics."""
+
+    observation_size = 1
+    action_size = 1
+    backend = "none"
+
+    def reset(self, rng: jax.Array) -> State:
+        return State(None, jnp.zeros(1), jnp.zeros(()), jnp.zeros(()))
+
+    def step(self, state: State, action: jax.Array) -> State:
+        return state.replace(obs=action)
+
+
+def test_environments_without_physics_come_back_unchanged() -> None:
+    env = NoPipeline()
+    assert differentiable(env) is env
+    wrapped = Wrapper(env)
+    assert differentiable(wrapped) is wrapped
+
+
+def test_a_wrapped_environment_is_copied_and_the_original_kept() -> None:
+    env = Wrapper(envs.get_environment("inverted_pendulum", backend="spring"))
+    fast = differentiable(env)
+    assert isinstance(fast, Wrapper) and fast.env is not env.env
+    assert "pipeline_step" in vars(fast.env) and "pipeline_step" not in vars(env.env)
+
+
+@pytest.mark.parametrize(
+    "name", ["ant", "hopper", "walker2d", "halfcheetah", "humanoid", "reacher"]
+)
+def test_the_locomotion_tasks_are_supported(name: str) -> None:
+    assert supported(envs.get_environment(name, backend="spring").sys)
+
+
+def test_what_is_not_supported_says_why() -> None:
+    sys = envs.get_environment("pusher", backend="spring").sys
+    assert "contact" in str(unsupported(sys))
+    ant = envs.get_environment("ant", backend="spring").sys
+    assert "fluid" in str(unsupported(ant.replace(enable_fluid=True)))
+    servo = ant.actuator.replace(bias_q=jnp.ones(8))
+    assert "position" in str(unsupported(ant.replace(actuator=servo)))
+
+
+@pytest.mark.parametrize("backend", ["spring", "generalized"])
+def test_any_backend_keeps_values_and_gradients(backend: str) -> None:
+    """A cart with a pole: prismatic and hinge joints on our physics, and Brax's own rematerialised."""
+    env: PipelineEnv = copy.copy(envs.get_environment("inverted_double_pendulum", backend=backend))
+    env._n_frames = 2
+    state = jax.jit(env.reset)(jax.random.PRNGKey(0))
+
+    def value(env: PipelineEnv, action: jax.Array) -> tuple[jax.Array, Any]:
+        after = env.step(env.step(state, action[0]), action[1])
+        return after.reward + jnp.sum(after.obs), after
+
+    actions = jnp.array([[0.3], [-0.8]])
+    results = [
+        jax.jit(jax.value_and_grad(lambda a, e=e: value(e, a), has_aux=True))(actions)
+        for e in (env, differentiable(env))
+    ]
+    for theirs, ours in zip(*map(jax.tree.leaves, results), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=2e-4, atol=2e-4)
+    assert np.abs(results[0][1]).min() > 0

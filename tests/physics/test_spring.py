@@ -1,0 +1,149 @@
+"""The fast spring physics is Brax's: same states, same gradients, any batching."""
+
+import copy
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from brax import envs
+from brax.envs.base import PipelineEnv
+
+from rpgjax.physics.backends import differentiable
+
+TASKS = ["ant", "hopper"]
+pytestmark = pytest.mark.usefixtures("brax_physics", "x64")
+
+
+def task(name: str, substeps: int) -> PipelineEnv:
+    env = copy.copy(envs.get_environment(name, backend="spring"))
+    env._n_frames = substeps
+    return env
+
+
+def rollout(env: PipelineEnv, state: Any, actions: jax.Array) -> Any:
+    """Pipeline states (time, ...) of one environment."""
+
+    def body(state: Any, action: jax.Array) -> tuple[Any, Any]:
+        state = env.pipeline_step(state, action)
+        return state, state
+
+    return jax.lax.scan(body, state, actions)[1]
+
+
+def start(env: PipelineEnv, height: float) -> Any:
+    """A state falling towards the ground with some spin."""
+    q = env.sys.init_q + 0.1 * jnp.sin(jnp.arange(env.sys.q_size()) + 1.0)
+    q = q.at[2 if env.sys.link_types[0] == "f" else 1].add(height)
+    qd = 0.5 * jnp.cos(3.0 * jnp.arange(env.sys.qd_size()))
+    return jax.jit(env.pipeline_init)(q, qd)
+
+
+def random_actions(env: PipelineEnv, *shape: int) -> jax.Array:
+    actions = np.random.default_rng(0).uniform(-1.2, 1.2, (*shape, env.action_size))
+    return jnp.asarray(actions)
+
+
+def assert_close(ours: Any, theirs: Any, tolerance: float) -> None:
+    paths = jax.tree_util.tree_leaves_with_path(theirs)
+    assert jax.tree.structure(ours) == jax.tree.structure(theirs)
+    for (path, expected), actual in zip(paths, jax.tree.leaves(ours), strict=True):
+        scale = 1.0 + np.max(np.abs(expected))
+        name = jax.tree_util.keystr(path)
+        np.testing.assert_allclose(actual, expected, rtol=0, atol=tolerance * scale, err_msg=name)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_states_equal_braxs_over_a_fall_and_contacts(name: str) -> None:
+    env = task(name, 2)
+    state, actions = start(env, -0.1), random_actions(env, 60)
+    theirs = jax.jit(lambda s, a: rollout(env, s, a))(state, actions)
+    ours = jax.jit(lambda s, a: rollout(differentiable(env), s, a))(state, actions)
+    lowest = np.min(theirs.x.pos[:, :, 2], axis=1)
+    assert np.any(np.diff(np.sign(np.diff(lowest))) > 0), "the task never bounced off the ground"
+    assert_close(ours, theirs, 1e-9)
+
+
+def probe(state: Any) -> jax.Array:
+    """A scalar of every field of a pipeline state with unequal weights."""
+    leaves = jax.tree.leaves(state)
+    return sum(
+        jnp.sum(x * jnp.cos(1.0 + i + jnp.arange(x.size)).reshape(x.shape))
+        for i, x in enumerate(leaves)
+    )
+
+
+def touching(env: PipelineEnv) -> Any:
+    """A state from a rollout, in contact."""
+    fast = differentiable(env)
+    states = jax.jit(lambda s, a: rollout(fast, s, a))(start(env, -0.1), random_actions(env, 60))
+    return jax.tree.map(lambda x: x[-1], states)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_gradients_equal_braxs(name: str) -> None:
+    env = task(name, 2)
+    state, actions = touching(env), random_actions(env, 2) / 1.3
+
+    def value(env: PipelineEnv, actions: jax.Array) -> jax.Array:
+        return probe(jax.tree.map(lambda x: x[-1], rollout(env, state, actions)))
+
+    theirs = jax.jit(jax.grad(lambda a: value(env, a)))(actions)
+    ours = jax.jit(jax.grad(lambda a: value(differentiable(env), a)))(actions)
+    assert np.abs(theirs).max() > 0.1
+    assert_close(ours, theirs, 1e-9)
+
+
+def test_gradient_of_velocities_and_actions_equals_finite_differences() -> None:
+    env = differentiable(task("ant", 2))
+    state, actions = touching(env), random_actions(env, 2) / 1.3
+
+    def value(velocity: jax.Array, actions: jax.Array) -> jax.Array:
+        moving = state.replace(xd_i=state.xd_i.replace(vel=velocity))
+        return probe(jax.tree.map(lambda x: x[-1], rollout(env, moving, actions)))
+
+    point = state.xd_i.vel, actions
+    rng = np.random.default_rng(1)
+    gradient = jax.jit(jax.grad(value, (0, 1)))(*point)
+    value = jax.jit(value)
+    for _ in range(3):
+        direction = jax.tree.map(lambda x: jnp.asarray(rng.normal(size=x.shape)), point)
+        high, low = (
+            value(*jax.tree.map(lambda p, d, h=h: p + h * d, point, direction))
+            for h in (1e-6, -1e-6)
+        )
+        products = jax.tree.map(lambda g, d: jnp.vdot(g, d), gradient, direction)
+        np.testing.assert_allclose(sum(jax.tree.leaves(products)), (high - low) / 2e-6, rtol=1e-6)
+
+
+def test_any_nesting_of_vmap_and_grad_agrees() -> None:
+    env = differentiable(task("hopper", 1))
+    state = start(env, -0.05)
+    actions = random_actions(env, 2, 3)
+
+    def value(action: jax.Array) -> jax.Array:
+        return probe(env.pipeline_step(state, action))
+
+    def total(actions: jax.Array) -> jax.Array:
+        return jnp.sum(jax.vmap(jax.vmap(value))(actions))
+
+    one_by_one = jnp.stack(
+        [jnp.stack([jax.jit(jax.grad(value))(a) for a in row]) for row in actions]
+    )
+    assert_close(jax.jit(jax.vmap(jax.vmap(jax.grad(value))))(actions), one_by_one, 1e-12)
+    assert_close(jax.jit(jax.grad(total))(actions), one_by_one, 1e-12)
+
+
+def test_free_fall_is_semi_implicit_eulers_closed_form() -> None:
+    env = task("ant", 5)
+    # Straight joints and no motion: nothing but gravity acts, high above the ground.
+    q = env.sys.init_q.at[2].set(100.0).at[7:].set(jnp.asarray(env.sys.dof.limit).mean(0)[6:])
+    state = jax.jit(env.pipeline_init)(q, jnp.zeros(env.sys.qd_size()))
+    steps, dt = 4, float(env.sys.opt.timestep)
+    fall = rollout(differentiable(env), state, jnp.zeros((steps, env.action_size)))
+    n = 5 * (1 + np.arange(steps))
+    speed = -9.81 * dt * n
+    height = 100.0 - 9.81 * dt**2 * n * (n + 1) / 2
+    np.testing.assert_allclose(fall.xd.vel[:, 0, 2], speed, rtol=1e-6)
+    np.testing.assert_allclose(fall.x.pos[:, 0, 2], height, rtol=1e-9)
