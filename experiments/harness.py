@@ -1,0 +1,163 @@
+"""What the experiments share: variants of presets, trained over seeds, drawn and tabulated.
+
+An experiment's script makes an `Experiment` and calls `main`. Each variant trains its seeds as one
+program and leaves `results/VARIANT.json`: settings, versions, machine and every seed's evaluations.
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import matplotlib
+import numpy as np
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+CURVES = ("eval/return_mean", "eval/stochastic_return_mean")
+KEPT = ("env_steps", *CURVES, "eval/episode_length_mean")
+
+
+class Variant(NamedTuple):
+    """A preset with some fields changed."""
+
+    algorithm: str
+    label: str
+    updates: int
+    changes: dict[str, Any] = {}  # noqa: RUF012 (a constant)
+
+
+class Experiment(NamedTuple):
+    """Variants on one task, and the figures that compare them."""
+
+    folder: Path
+    env: str
+    backend: str
+    seeds: int
+    variants: dict[str, Variant]
+    figures: dict[str, tuple[str, ...]]  # file name to variants
+    table_at: tuple[int, ...]  # updates that the table reports
+
+    def results(self, name: str) -> Path:
+        """Where a variant's numbers are."""
+        return self.folder / "results" / f"{name}.json"
+
+
+def run(experiment: Experiment, name: str) -> None:
+    """Trains one variant's seeds and writes its results."""
+    import rpgjax
+    from rpgjax.training.runs import device_description, git_commit, versions
+    from rpgjax.training.settings import settings_to_json
+
+    variant = experiment.variants[name]
+    print(f"== {name}", flush=True)
+    done = rpgjax.train(
+        variant.algorithm,
+        env=experiment.env,
+        backend=experiment.backend,
+        seeds=experiment.seeds,
+        updates=variant.updates,
+        replay=False,
+        **variant.changes,
+    )
+    seeds = []
+    for rows in done.rows:
+        evaluated = [row for row in rows if CURVES[0] in row]
+        curve: dict[str, Any] = {key: [row[key] for row in evaluated] for key in KEPT}
+        curve["train/nonfinite_fraction_max"] = max(r["train/nonfinite_fraction"] for r in rows)
+        seeds.append(curve)
+    content = {
+        "settings": settings_to_json(done.settings),
+        "versions": versions(),
+        "git_commit": git_commit(),
+        "device": device_description(),
+        "steps_per_update": done.agent.steps_per_update,
+        "wall_seconds_for_all_seeds": done.rows[0][-1]["wall_seconds"],
+        "compile_seconds": done.rows[0][-1]["compile_seconds"],
+        "seeds": seeds,
+    }
+    path = experiment.results(name)
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def curves(experiment: Experiment, name: str, key: str) -> tuple[np.ndarray, np.ndarray]:
+    """Environment steps (evaluation,) and values (seed, evaluation)."""
+    seeds = json.loads(experiment.results(name).read_text())["seeds"]
+    return np.array(seeds[0]["env_steps"]), np.array([seed[key] for seed in seeds])
+
+
+def draw(experiment: Experiment, figure: str) -> None:
+    """Mean and range over the seeds, deterministic and stochastic evaluation side by side."""
+    names = [n for n in experiment.figures[figure] if experiment.results(n).exists()]
+    if not names:
+        return
+    picture, axes = plt.subplots(1, 2, figsize=(10, 4), sharey=True, layout="constrained")
+    for axis, key, title in zip(axes, CURVES, ("deterministic", "stochastic"), strict=True):
+        for name in names:
+            steps, values = curves(experiment, name, key)
+            label = experiment.variants[name].label
+            (line,) = axis.plot(steps / 1e6, values.mean(0), label=label)
+            low, high = values.min(0), values.max(0)
+            axis.fill_between(steps / 1e6, low, high, color=line.get_color(), alpha=0.2)
+        axis.set(xlabel="environment steps (millions)", title=f"{title} policy")
+        axis.grid(alpha=0.3)
+    axes[0].set_ylabel("return of an episode")
+    axes[0].legend()
+    task = f"{experiment.env.capitalize()} ({experiment.backend})"
+    picture.suptitle(f"Brax {task}: mean and range of {experiment.seeds} seeds")
+    picture.savefig(experiment.folder / f"{figure}.png", dpi=110)
+    plt.close(picture)
+
+
+def table(experiment: Experiment) -> str:
+    """A Markdown row for each variant with results: mean over seeds, [lowest, highest]."""
+    columns = [(updates, key) for updates in experiment.table_at for key in CURVES]
+    rows, titles = [], []
+    for name, variant in experiment.variants.items():
+        if not experiment.results(name).exists():
+            continue
+        size = json.loads(experiment.results(name).read_text())["steps_per_update"]
+        titles = [
+            f"{'stochastic' if key == CURVES[1] else 'deterministic'}, {u * size / 1e6:.2f}M"
+            for u, key in columns
+        ]
+        changed = ", ".join(f"{k}={v}" for k, v in variant.changes.items()) or "preset"
+        cells = [cell(*curves(experiment, name, key), updates * size) for updates, key in columns]
+        rows.append(f"| {variant.label} | {changed} | {' | '.join(cells)} |")
+    head = [f"| variant | changed | {' | '.join(titles)} |", "|---" * (len(titles) + 2) + "|"]
+    return "\n".join(head + rows)
+
+
+def cell(steps: np.ndarray, values: np.ndarray, at: int) -> str:
+    """Mean and range of values (seed, evaluation) at the evaluation after `at` environment steps."""
+    where = np.flatnonzero(steps == at)
+    if not where.size:
+        return ""
+    values = values[:, where[0]]
+    return f"{values.mean():.0f} [{values.min():.0f}, {values.max():.0f}]"
+
+
+def report(experiment: Experiment) -> None:
+    """Figures beside the script, the table on the screen and in table.md."""
+    for figure in experiment.figures:
+        draw(experiment, figure)
+    text = table(experiment)
+    (experiment.folder / "table.md").write_text(text + "\n")
+    print(text)
+
+
+def main(experiment: Experiment, description: str) -> None:
+    """The script of an experiment: trains what has no results yet, then reports."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("variants", nargs="*", help=f"of {', '.join(experiment.variants)}")
+    parser.add_argument("--report", action="store_true", help="draw only")
+    arguments = parser.parse_args()
+    if unknown := set(arguments.variants) - set(experiment.variants):
+        parser.error(f"unknown variants: {', '.join(sorted(unknown))}")
+    if not arguments.report:
+        missing = [n for n in experiment.variants if not experiment.results(n).exists()]
+        for name in arguments.variants or missing:
+            run(experiment, name)
+    report(experiment)

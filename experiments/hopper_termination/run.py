@@ -1,0 +1,41 @@
+"""Hopper (spring): what gets a policy past the lunge that kills it after ten steps.
+
+Termination is a step function, so no gradient passes through it; a lambda-mixed actor objective lets the
+critic's values of the states on the way in, and the critic can know the cliff.
+
+python experiments/hopper_termination/run.py [VARIANT ...] [--report]
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from harness import Experiment, Variant, main
+
+UPDATES = 340  # of 64 x 32 environment steps: 0.70M
+SHORT = {"actor_lambda": 0.5, "horizon": 16, "num_envs": 128}
+
+EXPERIMENT = Experiment(
+    folder=Path(__file__).parent,
+    env="hopper",
+    backend="spring",
+    seeds=3,
+    variants={
+        "lambda_1": Variant("rfo", "lambda 1 (SHAC's objective)", UPDATES, {"actor_lambda": 1.0}),
+        "lambda_09": Variant("rfo", "lambda 0.9", UPDATES, {"actor_lambda": 0.9}),
+        "lambda_08": Variant("rfo", "lambda 0.8", UPDATES, {"actor_lambda": 0.8}),
+        "lambda_05_short": Variant("rfo", "lambda 0.5, H = 16, 128 envs", UPDATES, SHORT),
+        "lambda_08_min": Variant(
+            "rfo",
+            "lambda 0.8, min of critics",
+            UPDATES,
+            {"actor_lambda": 0.8, "actor_value": "min"},
+        ),
+    },
+    figures={"hopper": ("lambda_1", "lambda_09", "lambda_08", "lambda_05_short", "lambda_08_min")},
+    table_at=(UPDATES,),
+)
+
+if __name__ == "__main__":
+    main(EXPERIMENT, __doc__.splitlines()[0])
