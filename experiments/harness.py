@@ -72,7 +72,6 @@ def run(experiment: Experiment, name: str) -> None:
         "versions": versions(),
         "git_commit": git_commit(),
         "device": device_description(),
-        "steps_per_update": done.agent.steps_per_update,
         "wall_seconds_for_all_seeds": done.rows[0][-1]["wall_seconds"],
         "compile_seconds": done.rows[0][-1]["compile_seconds"],
         "seeds": seeds,
@@ -118,7 +117,8 @@ def table(experiment: Experiment) -> str:
     for name, variant in experiment.variants.items():
         if not experiment.results(name).exists():
             continue
-        size = json.loads(experiment.results(name).read_text())["steps_per_update"]
+        config = json.loads(experiment.results(name).read_text())["settings"]["agent"]
+        size = config["num_envs"] * config["horizon"]
         titles = [
             f"{'stochastic' if key == CURVES[1] else 'deterministic'}, {u * size / 1e6:.2f}M"
             for u, key in columns

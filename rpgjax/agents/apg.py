@@ -26,22 +26,22 @@ from rpgjax.envs.episodes import episodes as make_episodes
 from rpgjax.objectives.returns import window_objective
 from rpgjax.policies import PolicyHead, gaussian
 from rpgjax.rollout import RolloutState, start, unroll
-from rpgjax.types import Array, Key, Metrics, Params
+from rpgjax.types import Array, Key, Metrics, Params, Traced
 
 
 @dataclass(frozen=True)
 class APGConfig:
-    """Floats may be traced arrays, the rest is static."""
+    """`Traced` fields may be arrays, as in a sweep; the rest is static."""
 
     num_envs: int = 64
     horizon: int = 32  # environment steps in a window
     episode_length: int = 1000
-    discount: float = 0.99
+    discount: Traced = 0.99
     actor_hidden: tuple[int, ...] = (256, 128)
     activation: str = "elu"
-    actor_learning_rate: float = 1e-3
-    max_grad_norm: float = 1.0
-    log_std_init: float = -1.0
+    actor_learning_rate: Traced = 1e-3
+    max_grad_norm: Traced = 1.0
+    log_std_init: Traced = -1.0
     bank_size: int = 128
 
 

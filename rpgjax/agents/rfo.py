@@ -17,25 +17,25 @@ from rpgjax.agents.short_horizon import ShortHorizonConfig, Variant, short_horiz
 from rpgjax.objectives.flow_matching import flow_matching_loss, uniform_target
 from rpgjax.policies import VelocityField, chunked, flow, velocity_field
 from rpgjax.rollout import Normalise, Transition
-from rpgjax.types import Array, Key, Metrics, Params
+from rpgjax.types import Array, Key, Metrics, Params, Traced
 
 
 @dataclass(frozen=True)
 class RFOConfig(ShortHorizonConfig):
     """RFO's settings. The annealing and the lambda-mixed objective are ours, not the paper's."""
 
-    actor_lambda: float = 0.95
+    actor_lambda: Traced = 0.95
     flow_steps: int = 4  # K
     flow_solver: str = "euler"  # or "midpoint", "heun"
     flow_rematerialise: bool = False
     chunk_length: int = 1  # actions decided at once, executed open loop
-    c_past: float = 0.2  # weight of the stability term L_past
-    c_uniform: float = 0.2  # weight of the exploration term L_uni
-    regularizer_floor: float = (
+    c_past: Traced = 0.2  # weight of the stability term L_past
+    c_uniform: Traced = 0.2  # weight of the exploration term L_uni
+    regularizer_floor: Traced = (
         0.05  # fraction of both weights that stays; 1: constant, as in the paper
     )
     regularizer_decay_steps: int = 1_200_000  # environment steps of linear decay
-    uniform_margin: float = 1e-3  # how far uniform targets stay from the action bounds
+    uniform_margin: Traced = 1e-3  # how far uniform targets stay from the action bounds
 
 
 class Decisions(NamedTuple):

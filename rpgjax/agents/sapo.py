@@ -16,18 +16,18 @@ from rpgjax.agents.short_horizon import ShortHorizonConfig, Variant, short_horiz
 from rpgjax.objectives.entropy import normalised_entropy, target_entropy, temperature_loss
 from rpgjax.policies import gaussian
 from rpgjax.rollout import Transition
-from rpgjax.types import Array
+from rpgjax.types import Array, Traced
 
 
 @dataclass(frozen=True)
 class SAPOConfig(ShortHorizonConfig):
     """The paper's settings; two critics, no target critic, mean in the actor, min in the targets."""
 
-    learning_rate_floor: float = 0.005
-    weight_decay: float = 0.01
-    temperature_init: float = 1.0
-    temperature_learning_rate: float = 5e-3
-    log_std_init: float = 0.0
+    learning_rate_floor: Traced = 0.005
+    weight_decay: Traced = 0.01
+    temperature_init: Traced = 1.0
+    temperature_learning_rate: Traced = 5e-3
+    log_std_init: Traced = 0.0
 
 
 class Temperature(NamedTuple):

@@ -8,6 +8,7 @@ from brax.envs import Env
 from rpgjax.agents.agent import Agent
 from rpgjax.agents.short_horizon import ShortHorizonConfig, Variant, no_memory, short_horizon
 from rpgjax.policies import PolicyHead, chunked, gaussian
+from rpgjax.types import Traced
 
 
 @dataclass(frozen=True)
@@ -17,15 +18,15 @@ class SHACConfig(ShortHorizonConfig):
     critics: int = 1
     actor_value: str = "mean"
     target_value: str = "mean"
-    target_critic_keep: float = 0.2
+    target_critic_keep: Traced = 0.2
     actor_hidden: tuple[int, ...] = (128, 64, 32)
     critic_hidden: tuple[int, ...] = (64, 64)
     activation: str = "elu"
-    critic_learning_rate: float = 2e-3
-    learning_rate_floor: float = 0.005  # the paper decays to 1e-5
-    max_grad_norm: float = 1.0
+    critic_learning_rate: Traced = 2e-3
+    learning_rate_floor: Traced = 0.005  # the paper decays to 1e-5
+    max_grad_norm: Traced = 1.0
     critic_passes: int = 16
-    log_std_init: float = -1.0
+    log_std_init: Traced = -1.0
     chunk_length: int = 1  # actions decided at once
 
 

@@ -30,37 +30,37 @@ from rpgjax.models.networks import critic_network
 from rpgjax.objectives.returns import lambda_return, window_objective
 from rpgjax.policies.head import PolicyHead
 from rpgjax.rollout import Normalise, RolloutState, Transition, start, unroll
-from rpgjax.types import Array, Key, Metrics, Params
+from rpgjax.types import Array, Key, Metrics, Params, Traced
 
 Memory = Any
 
 
 @dataclass(frozen=True)
 class ShortHorizonConfig:
-    """What the three algorithms have in common. Floats may be traced arrays, the rest is static."""
+    """What the three algorithms have in common. `Traced` fields may be arrays; the rest is static."""
 
     num_envs: int = 64
     horizon: int = 32  # H, environment steps in a window
     episode_length: int = 1000  # environment steps until an episode is truncated
-    discount: float = 0.99
-    actor_lambda: float = 1.0  # 1: SHAC's window objective; less: every step's value enters
-    critic_lambda: float = 0.95  # TD(lambda) of the critic's targets
-    return_weight: float = 1.0  # multiplies J / H; H gives the J that is not divided
+    discount: Traced = 0.99
+    actor_lambda: Traced = 1.0  # 1: SHAC's window objective; less: every step's value enters
+    critic_lambda: Traced = 0.95  # TD(lambda) of the critic's targets
+    return_weight: Traced = 1.0  # multiplies J / H; H gives the J that is not divided
     critics: int = 2  # independent value networks
     actor_value: Literal["mean", "min"] = "mean"  # over the critics, in the actor's objective
     target_value: Literal["mean", "min"] = "min"  # over the critics, in the critics' targets
-    target_critic_keep: float = 0.0  # how much of the old target critic stays; 0: no target critic
+    target_critic_keep: Traced = 0.0  # how much of the old target critic stays; 0: no target critic
     actor_hidden: tuple[int, ...] = (256, 128)
     critic_hidden: tuple[int, ...] = (128, 128)
     activation: str = "silu"
-    actor_learning_rate: float = 2e-3
-    critic_learning_rate: float = 5e-4
-    learning_rate_floor: float = 0.2  # fraction of the rates that stays after the decay
+    actor_learning_rate: Traced = 2e-3
+    critic_learning_rate: Traced = 5e-4
+    learning_rate_floor: Traced = 0.2  # fraction of the rates that stays after the decay
     learning_rate_decay_steps: int = 1_200_000  # environment steps of linear decay
-    adam_b1: float = 0.7
-    adam_b2: float = 0.95
-    weight_decay: float = 0.0
-    max_grad_norm: float = 0.5
+    adam_b1: Traced = 0.7
+    adam_b2: Traced = 0.95
+    weight_decay: Traced = 0.0
+    max_grad_norm: Traced = 0.5
     critic_passes: int = 8  # passes over the window's samples in an update
     critic_minibatches: int = 4  # minibatches in a pass
     bank_size: int = 128  # pre-sampled reset states

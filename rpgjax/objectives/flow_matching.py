@@ -29,7 +29,7 @@ def flow_matching_loss(velocity: Velocity, target: Array, key: Key) -> Array:
     return jnp.sum((velocity(x, flow_time) - (target - noise)) ** 2)
 
 
-def uniform_target(key: Key, size: int, margin: float = 1e-3) -> Array:
+def uniform_target(key: Key, size: int, margin: float | Array = 1e-3) -> Array:
     """z1 = atanh(a), a uniform in the action box, (size,): the target of RFO's exploration term.
 
     `margin` keeps |a| <= 1 - margin, so that z1 stays finite.

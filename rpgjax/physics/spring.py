@@ -510,7 +510,7 @@ def outputs(
             *(plus(body.position, arm), body.rotation),
             *(body.angular, plus(body.velocity, cross(body.angular, arm))),
             *(body.position, body.rotation, body.angular, body.velocity),
-            sum(_inertia_entries(joints, last[group]), []),
+            [x for row in _inertia_entries(joints, last[group]) for x in row],
         ]
         groups, q, qd = fence((groups, q, qd), one)
         fields.append([_stack(components, like) for components in groups])

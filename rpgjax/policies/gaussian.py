@@ -17,7 +17,7 @@ def gaussian(
     activation: str = "elu",
     *,
     state_dependent_std: bool = False,
-    log_std_init: float = -1.0,
+    log_std_init: float | Array = -1.0,
     log_std_bounds: tuple[float, float] = (-5.0, 2.0),
 ) -> PolicyHead:
     """action = tanh(x), x ~ N(mean(s), std^2), reparameterised.
