@@ -76,7 +76,7 @@ def descend(
 
     A gradient that is not finite changes nothing: neither the parameters nor the optimizer's moments.
     """
-    norm = optax.global_norm(gradient)
+    norm = optax.tree.norm(gradient)
     updates, new_state = optimizer.update(gradient, state, params)
     new = (optax.apply_updates(params, updates), new_state)
     params, state = jax.tree.map(
