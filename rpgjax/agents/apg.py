@@ -22,7 +22,7 @@ from rpgjax.agents.agent import (
     policy,
     update_statistics,
 )
-from rpgjax.envs.episodes import episodes as make_episodes
+from rpgjax.envs.episodes import episodes
 from rpgjax.objectives.returns import window_objective
 from rpgjax.policies import PolicyHead, gaussian
 from rpgjax.rollout import RolloutState, start, unroll
@@ -63,10 +63,10 @@ def apg(env: Env, config: APGConfig = APGConfig(), head: PolicyHead | None = Non
         config: the settings.
         head: a policy head of your own, in place of the Gaussian one that `config` describes.
     """
-    episodes = make_episodes(env, config.episode_length, config.bank_size)
+    world = episodes(env, config.episode_length, config.bank_size)
     head = head or gaussian(
-        env.observation_size,
-        env.action_size,
+        world.observation_size,
+        world.action_size,
         config.actor_hidden,
         config.activation,
         log_std_init=config.log_std_init,
@@ -78,14 +78,14 @@ def apg(env: Env, config: APGConfig = APGConfig(), head: PolicyHead | None = Non
     def init(key: Key) -> APGState:
         actor_key, rollout_key, key = jax.random.split(key, 3)
         actor = head.init(actor_key)
-        statistics = initial_statistics(episodes.observation_size)
-        rollout = start(head, episodes, actor, normaliser(statistics), rollout_key, config.num_envs)
+        statistics = initial_statistics(world.observation_size)
+        rollout = start(head, world, actor, normaliser(statistics), rollout_key, config.num_envs)
         return APGState(actor, optimizer.init(actor), statistics, rollout, key)
 
     def loss(actor: Params, probe: Array, state: APGState, key: Key):
         rollout, window = unroll(
             head,
-            episodes,
+            world,
             actor,
             normaliser(state.statistics),
             state.rollout,
@@ -116,7 +116,7 @@ def apg(env: Env, config: APGConfig = APGConfig(), head: PolicyHead | None = Non
             actor=actor,
             optimizer=optimizer_state,
             statistics=update_statistics(state.statistics, window.observation),
-            rollout=rollout._replace(bank=episodes.refresh_bank(rollout.bank, bank_key)),
+            rollout=rollout._replace(bank=world.refresh_bank(rollout.bank, bank_key)),
             key=key,
         )
         metrics = {

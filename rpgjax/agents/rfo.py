@@ -6,7 +6,7 @@ dynamics. Two flow-matching regularizers keep it stable (towards its own recent 
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,7 @@ from brax.envs import Env
 
 from rpgjax.agents.agent import Agent
 from rpgjax.agents.short_horizon import ShortHorizonConfig, Variant, short_horizon
+from rpgjax.envs.episodes import episodes
 from rpgjax.objectives.flow_matching import flow_matching_loss, uniform_target
 from rpgjax.policies import VelocityField, chunked, flow, velocity_field
 from rpgjax.rollout import Normalise, Transition
@@ -22,9 +23,11 @@ from rpgjax.types import Array, Key, Metrics, Params, Traced
 
 @dataclass(frozen=True)
 class RFOConfig(ShortHorizonConfig):
-    """RFO's settings. The annealing and the lambda-mixed objective are ours, not the paper's."""
+    """RFO's settings. The annealing, the lambda-mixed objective and the minimum are ours."""
 
     actor_lambda: Traced = 0.95
+    actor_value: Literal["mean", "min"] = "min"  # the public port has "mean": falls more often
+    learning_rate_decay_steps: int = 700_000
     flow_steps: int = 4  # K
     flow_solver: str = "euler"  # or "midpoint", "heun"
     flow_rematerialise: bool = False
@@ -34,7 +37,7 @@ class RFOConfig(ShortHorizonConfig):
     regularizer_floor: Traced = (
         0.05  # fraction of both weights that stays; 1: constant, as in the paper
     )
-    regularizer_decay_steps: int = 1_200_000  # environment steps of linear decay
+    regularizer_decay_steps: int = 700_000  # environment steps of linear decay
     uniform_margin: Traced = 1e-3  # how far uniform targets stay from the action bounds
 
 
@@ -58,9 +61,10 @@ def rfo(env: Env, config: RFOConfig = RFOConfig(), field: VelocityField | None =
     Raises:
         ValueError: static fields that cannot work together.
     """
-    size = env.action_size * config.chunk_length
+    world = episodes(env, config.episode_length, config.bank_size)
+    size = world.action_size * config.chunk_length
     field = field or velocity_field(
-        env.observation_size, size, config.actor_hidden, config.activation
+        world.observation_size, size, config.actor_hidden, config.activation
     )
     head = flow(
         field,
@@ -115,7 +119,7 @@ def rfo(env: Env, config: RFOConfig = RFOConfig(), field: VelocityField | None =
         penalty=regularizers,
         update_memory=lambda previous, window: decisions(window),
     )
-    return short_horizon(env, config, variant)
+    return short_horizon(world, config, variant)
 
 
 def decisions(window: Transition) -> Decisions:

@@ -13,6 +13,7 @@ from brax.envs import Env
 
 from rpgjax.agents.agent import Agent
 from rpgjax.agents.short_horizon import ShortHorizonConfig, Variant, short_horizon
+from rpgjax.envs.episodes import episodes
 from rpgjax.objectives.entropy import normalised_entropy, target_entropy, temperature_loss
 from rpgjax.policies import gaussian
 from rpgjax.rollout import Transition
@@ -43,7 +44,8 @@ def sapo(env: Env, config: SAPOConfig = SAPOConfig()) -> Agent:
     Raises:
         ValueError: static fields that cannot work together.
     """
-    target = target_entropy(env.action_size)
+    world = episodes(env, config.episode_length, config.bank_size)
+    target = target_entropy(world.action_size)
     temperature_optimizer = optax.adam(config.temperature_learning_rate)
 
     def init_temperature(window: Transition) -> Temperature:
@@ -68,8 +70,8 @@ def sapo(env: Env, config: SAPOConfig = SAPOConfig()) -> Agent:
 
     variant = Variant(
         head=gaussian(
-            env.observation_size,
-            env.action_size,
+            world.observation_size,
+            world.action_size,
             config.actor_hidden,
             config.activation,
             state_dependent_std=True,
@@ -80,4 +82,4 @@ def sapo(env: Env, config: SAPOConfig = SAPOConfig()) -> Agent:
         penalty=report,
         update_memory=update_temperature,
     )
-    return short_horizon(env, config, variant)
+    return short_horizon(world, config, variant)

@@ -1,12 +1,14 @@
 """SHAC: Accelerated Policy Learning with Parallel Differentiable Simulation (Xu et al., 2022)."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import jax.numpy as jnp
 from brax.envs import Env
 
 from rpgjax.agents.agent import Agent
 from rpgjax.agents.short_horizon import ShortHorizonConfig, Variant, no_memory, short_horizon
+from rpgjax.envs.episodes import episodes
 from rpgjax.policies import PolicyHead, chunked, gaussian
 from rpgjax.types import Traced
 
@@ -16,8 +18,8 @@ class SHACConfig(ShortHorizonConfig):
     """The paper's settings for Ant, apart from what its fields' comments say."""
 
     critics: int = 1
-    actor_value: str = "mean"
-    target_value: str = "mean"
+    actor_value: Literal["mean", "min"] = "mean"
+    target_value: Literal["mean", "min"] = "mean"
     target_critic_keep: Traced = 0.2
     actor_hidden: tuple[int, ...] = (128, 64, 32)
     critic_hidden: tuple[int, ...] = (64, 64)
@@ -41,10 +43,11 @@ def shac(env: Env, config: SHACConfig = SHACConfig(), head: PolicyHead | None = 
     Raises:
         ValueError: static fields that cannot work together.
     """
-    size = env.action_size * config.chunk_length
+    world = episodes(env, config.episode_length, config.bank_size)
+    size = world.action_size * config.chunk_length
     head = head or chunked(
         gaussian(
-            env.observation_size,
+            world.observation_size,
             size,
             config.actor_hidden,
             config.activation,
@@ -59,4 +62,4 @@ def shac(env: Env, config: SHACConfig = SHACConfig(), head: PolicyHead | None = 
         penalty=lambda actor, memory, window, normalise, env_steps, key: (jnp.float32(0.0), {}),
         update_memory=lambda memory, window: memory,
     )
-    return short_horizon(env, config, variant)
+    return short_horizon(world, config, variant)

@@ -13,7 +13,6 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from brax.envs import Env
 
 from rpgjax.agents.agent import (
     Agent,
@@ -25,7 +24,7 @@ from rpgjax.agents.agent import (
     policy,
     update_statistics,
 )
-from rpgjax.envs.episodes import episodes as make_episodes
+from rpgjax.envs.episodes import Episodes
 from rpgjax.models.networks import critic_network
 from rpgjax.objectives.returns import lambda_return, window_objective
 from rpgjax.policies.head import PolicyHead
@@ -91,10 +90,9 @@ class ShortHorizonState(NamedTuple):
     key: Key
 
 
-def short_horizon(env: Env, config: ShortHorizonConfig, variant: Variant) -> Agent:
-    """The agent that `variant` describes, on `env`."""
+def short_horizon(episodes: Episodes, config: ShortHorizonConfig, variant: Variant) -> Agent:
+    """The agent that `variant` describes, on `episodes`."""
     check(config)
-    episodes = make_episodes(env, config.episode_length, config.bank_size)
     init_critic, critic = critic_network(
         episodes.observation_size, config.critic_hidden, config.activation, config.critics
     )

@@ -11,9 +11,10 @@ from brax.envs.base import Env, PipelineEnv, Wrapper
 from brax.spring import pipeline as brax_spring
 from brax.spring.base import State
 
-from rpgjax.physics.spring import Packed
+from rpgjax.physics.spring_ground import UnsupportedSystemError
+from rpgjax.physics.spring_state import Packed
 from rpgjax.physics.spring_step import spring_step
-from rpgjax.physics.spring_system import UnsupportedSystemError, spring_system
+from rpgjax.physics.spring_system import spring_system
 
 logger = logging.getLogger(__name__)
 

@@ -20,6 +20,7 @@ Matrix: TypeAlias = tuple[Vector, Vector, Vector]
 Tree = TypeVar("Tree")
 
 ZERO: Vector = (0.0, 0.0, 0.0)
+IDENTITY: Matrix = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
 
 
 def constant(values: np.ndarray) -> Component:
@@ -158,6 +159,17 @@ def quaternion_product(a: Quaternion, b: Quaternion) -> Quaternion:
 def conjugate(q: Quaternion) -> Quaternion:
     """Inverse of a unit quaternion."""
     return q[0], neg(q[1]), neg(q[2]), neg(q[3])
+
+
+def arrays(*components: Component) -> list[jax.Array]:
+    """Components as arrays, for what only arrays can do."""
+    return [jnp.asarray(c) for c in components]
+
+
+def stack(components: Sequence[Component], like: Component) -> jax.Array:
+    """Stacks components to ``(component, rows, batch)``, the shape of ``like`` behind the first axis."""
+    like = jnp.asarray(like)
+    return jnp.stack([jnp.broadcast_to(jnp.asarray(c, like.dtype), like.shape) for c in components])
 
 
 def opaque_one(x: jax.Array) -> jax.Array:

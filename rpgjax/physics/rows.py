@@ -4,6 +4,7 @@ XLA runs a gather row by row; slices and concatenations of the same rows vectori
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +28,13 @@ def _runs(index: Sequence[int]) -> list[tuple[int, int, int]]:
 
 def take(x: jax.Array, index: Sequence[int]) -> jax.Array:
     """Rows ``index`` of ``x``, shape (..., rows, batch) to (..., len(index), batch)."""
+    index = tuple(map(int, index))
+    return x if index == tuple(range(x.shape[-2])) else _take(index, x.shape[-2], x)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _take(index: tuple[int, ...], rows: int, x: jax.Array) -> jax.Array:
+    # A transposed slice is a sum of paddings; the rows it adds up can be named instead.
     parts = []
     for first, count, step in _runs(index):
         part = x[..., first : first + (count if step else 1), :]
@@ -34,6 +42,19 @@ def take(x: jax.Array, index: Sequence[int]) -> jax.Array:
             part = jnp.broadcast_to(part, (*x.shape[:-2], count, x.shape[-1]))
         parts.append(part)
     return parts[0] if len(parts) == 1 else jnp.concatenate(parts, axis=-2)
+
+
+def _take_forward(index: tuple[int, ...], rows: int, x: jax.Array) -> tuple[jax.Array, None]:
+    return _take(index, rows, x), None
+
+
+def _take_backward(
+    index: tuple[int, ...], rows: int, residual: None, cotangent: jax.Array
+) -> tuple[jax.Array]:
+    return (accumulate(cotangent, index, rows),)
+
+
+_take.defvjp(_take_forward, _take_backward)
 
 
 def accumulate(x: jax.Array, index: Sequence[int], count: int) -> jax.Array:

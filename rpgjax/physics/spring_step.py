@@ -13,17 +13,8 @@ import jax.numpy as jnp
 from jax.custom_batching import custom_vmap
 
 from rpgjax.physics.components import Component, Quaternion, fence, opaque_one
-from rpgjax.physics.spring import (
-    Drive,
-    Links,
-    Outputs,
-    Packed,
-    drive,
-    outputs,
-    pack,
-    substep,
-    unpack,
-)
+from rpgjax.physics.spring import Drive, Links, drive, substep
+from rpgjax.physics.spring_state import Outputs, Packed, outputs, pack, unpack
 from rpgjax.physics.spring_system import SpringSystem
 
 

@@ -9,17 +9,28 @@ from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from brax.base import Q_WIDTHS, QD_WIDTHS, System
-from mujoco import mjtGeom
-from mujoco.mjx._src.collision_driver import geom_pairs
 
-from rpgjax.physics.components import Component, Quaternion, Vector, constant, constant_vector
+from rpgjax.physics.components import (
+    ZERO,
+    Component,
+    Quaternion,
+    Vector,
+    constant,
+    constant_vector,
+)
+from rpgjax.physics.spring_ground import (
+    Contacts,
+    Place,
+    Point,
+    UnsupportedSystemError,
+    contacts,
+    ground_points,
+    product,
+    rotate,
+)
 
 Kind: TypeAlias = Literal["free", "hinge", "slide", "universal", "slide2", "ball", "planar"]
 Limits: TypeAlias = tuple[Component, Component] | None
-
-
-class UnsupportedSystemError(ValueError):
-    """The fast spring physics does not know how to step this system; the message says why."""
 
 
 class Dof(NamedTuple):
@@ -30,6 +41,23 @@ class Dof(NamedTuple):
     limits: Limits  # lowest and highest coordinate, None where there is no finite limit
 
 
+class Frames(NamedTuple):
+    """Where joints are on their two links, and the links' mass properties, one row per link."""
+
+    parent_axes: tuple[Vector, Vector, Vector]  # joint frame in the parent link's frame
+    child_axes: tuple[Vector, Vector, Vector]  # the same frame in the child link's frame
+    parity: Component  # handedness of the third rotation
+    parent_anchor: Vector  # joint position seen from the parent's centre of mass
+    parent_mirror: Vector  # the joint mirrored at the parent's origin, from its centre of mass
+    parent_rotation: Quaternion  # of the joint in the parent link's frame
+    child_anchor: Vector
+    child_rotation: Quaternion
+    origin: Vector  # link origin seen from the centre of mass
+    mass: Component
+    inertia_axes: tuple[Vector, Vector, Vector]  # principal axes in the link's frame
+    inverse_inertia: Vector | None  # principal values; None where every one is 1
+
+
 class Joints(NamedTuple):
     """Links with the same kind of joint to parents in the same group; rows in the order of ``links``."""
 
@@ -37,60 +65,43 @@ class Joints(NamedTuple):
     links: tuple[int, ...]  # Brax's index of each
     parent: int | None  # group of the parents, None for the world
     parent_rows: tuple[int, ...] | None  # their rows in that group, None where each is its own row
-    parent_axes: tuple[Vector, Vector, Vector]  # joint frame in the parent link's frame
-    child_axes: tuple[Vector, Vector, Vector]  # the same frame in the child link's frame
-    parity: Component  # handedness of the third rotation
-    parent_anchor: Vector  # joint position seen from the parent's centre of mass
-    parent_mirror: Vector  # the joint mirrored at the parent's origin, from its centre of mass
-    parent_rotation: Quaternion  # quaternion of the joint in the parent link's frame
-    child_anchor: Vector
-    child_rotation: Quaternion
-    coordinates: tuple[tuple[int, ...], ...]  # where each of its coordinates stands in Brax's ``q``
+    frames: Frames
     dofs: tuple[Dof, ...]
     stiffness: Component
     velocity_damping: Component
     angular_damping: Component
     limit_stiffness: Component
-    origin: Vector  # link origin seen from the centre of mass
-    mass: Component
-    inertia_axes: tuple[Vector, Vector, Vector]  # principal axes in the link's frame
-    inverse_inertia: Vector | None  # principal values; None where every one is 1
-    contacts: "Contacts | None"
+    contacts: Contacts | None
 
 
-class Contacts(NamedTuple):
-    """Spheres at fixed places on the links of a group, each against a fixed plane.
+class Coordinates(NamedTuple):
+    """Some of Brax's joint coordinates: the links they belong to and their places in ``q``, ``qd``."""
 
-    A capsule is two spheres. Columns are (slots, rows, 1), with as many slots as any link has spheres.
-    """
-
-    rows: tuple[int, ...] | None  # rows of the group that have contacts, None for all
-    slots: int
-    exists: np.ndarray | None  # (slots, rows, 1), None where every slot of every link is used
-    spin: "Spin"
-    centre: Vector  # seen from the link's centre of mass
-    radius: Component
-    normal: Vector
-    height: Component  # of the plane, along its normal
-    friction: Component
-    restitution: Component  # 1 + elasticity
+    links: tuple[int, ...]
+    q: tuple[int, ...]
+    qd: tuple[int, ...]
+    axis: Vector = ZERO  # of prismatic coordinates, in the parent link's frame
 
 
-class Spin(NamedTuple):
-    """The inverse inertia that Brax's contacts see: one scalar per contact.
+class Layout(NamedTuple):
+    """Brax's view of the links: every one in Brax's order."""
 
-    Brax indexes the flattened ``(links, 3, 3)`` array with the link's index, so a contact of link ``k``
-    sees entry ``k % 9`` of link ``k // 9``. Kept, because a task's behaviour depends on it.
-    """
-
-    constant: Component | None  # where every principal inertia is 1
-    entries: tuple[tuple[int, int, int, int, np.ndarray], ...]  # group, row, i, j, who sees it
+    place: tuple[int, ...]  # row of each link when the groups are concatenated
+    parents: tuple[int, ...]  # the same of its parent; one past the last link is the world
+    to_world: Component  # 1 for joints to the world, 0 else
+    frames: Frames
+    free: tuple[int, ...]  # links without a joint
+    free_q: tuple[int, ...]  # places in q of their positions x, y, z and rotations w, x, y, z
+    free_qd: tuple[int, ...]
+    turns: tuple[Coordinates, Coordinates, Coordinates]  # first, second, third rotations
+    slides: Coordinates
 
 
 class SpringSystem(NamedTuple):
     """Constants of a Brax system for :mod:`rpgjax.physics.spring`."""
 
     joints: tuple[Joints, ...]  # parents before children
+    layout: Layout
     gravity: Vector
     timestep: float
     velocity_decay: float
@@ -100,18 +111,6 @@ class SpringSystem(NamedTuple):
         np.ndarray, ...
     ]  # dof index, control low and high, force low and high, gain, gear
     dof_count: int
-
-
-def _rotate(q: np.ndarray, v: np.ndarray) -> np.ndarray:
-    s, u = q[..., :1], q[..., 1:]
-    uv, uu = np.sum(u * v, -1, keepdims=True), np.sum(u * u, -1, keepdims=True)
-    return 2 * uv * u + (s * s - uu) * v + 2 * s * np.cross(u, v)
-
-
-def _product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    w = a[..., :1] * b[..., :1] - np.sum(a[..., 1:] * b[..., 1:], -1, keepdims=True)
-    v = a[..., :1] * b[..., 1:] + b[..., :1] * a[..., 1:] + np.cross(a[..., 1:], b[..., 1:])
-    return np.concatenate([w, v], -1)
 
 
 def _orthogonals(a: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -182,6 +181,10 @@ class _Arrays(NamedTuple):
     inertia_rot: np.ndarray
     inverse_inertia: np.ndarray
 
+    def dofs(self, link: int, link_type: str) -> np.ndarray:
+        """Places in ``qd`` of a link's degrees of freedom."""
+        return self.dof_start[link] + np.arange(QD_WIDTHS[link_type])
+
 
 def _arrays(sys: System) -> _Arrays:
     link, dof = sys.link, sys.dof
@@ -204,114 +207,40 @@ def _arrays(sys: System) -> _Arrays:
     return _Arrays(q_start, dof_start, *numbers)
 
 
-class _Point(NamedTuple):
-    """A sphere on a link against a plane of the world."""
+def _frames(sys: System, array: _Arrays, links: list[int]) -> Frames:
+    """Frames and mass properties of some links."""
+    index = np.array(links)
+    frames, parity = np.stack([np.eye(3)] * len(links)), np.ones((len(links), 1))
+    for row, link in enumerate(links):
+        if sys.link_types[link] != "f":
+            rotations = array.rotations[array.dofs(link, sys.link_types[link])]
+            frames[row] = _frame(rotations)
+            if rotations.any(1).sum() == 3:
+                parity[row] = np.linalg.det(rotations)
+    parents = np.array([int(sys.link_parents[i]) for i in links])
+    parent_centre = np.where(parents[:, None] < 0, 0.0, array.centre[parents])
+    rotation = product(array.transform_rot[index], array.joint_rot[index])
+    anchor = array.transform_pos[index] + rotate(array.transform_rot[index], array.joint_pos[index])
+    inverse = array.inverse_inertia[index]
 
-    link: int
-    centre: np.ndarray  # seen from the link's centre of mass
-    radius: float
-    normal: np.ndarray
-    height: float
-    friction: float
-    restitution: float
-
-
-def _points(sys: System, array: _Arrays) -> list[_Point]:
-    sphere, capsule, plane_type = (
-        int(mjtGeom.mjGEOM_SPHERE),
-        int(mjtGeom.mjGEOM_CAPSULE),
-        int(mjtGeom.mjGEOM_PLANE),
-    )
-    position, rotation, size = (
-        np.asarray(x, np.float64) for x in (sys.geom_pos, sys.geom_quat, sys.geom_size)
-    )
-    rotation = rotation / np.linalg.norm(rotation, axis=-1, keepdims=True)
-    friction, elasticity = np.asarray(sys.geom_friction), np.asarray(sys.elasticity)
-    up = np.array([0.0, 0.0, 1.0])
-    points = []
-    for plane, geom, pair in geom_pairs(sys):
-        types = int(sys.geom_type[plane]), int(sys.geom_type[geom])
-        link, ground = int(sys.geom_bodyid[geom]) - 1, int(sys.geom_bodyid[plane]) - 1
-        if types[0] != plane_type or types[1] not in (sphere, capsule) or ground != -1:
-            raise UnsupportedSystemError(f"a contact between geometry types {types}")
-        if pair != -1 or link == -1:
-            raise UnsupportedSystemError("an explicit contact pair, or a contact within the world")
-        rank = int(sys.geom_priority[plane]) - int(sys.geom_priority[geom])
-        pair_friction = friction[[plane, geom], 0]
-        slip = pair_friction.max() if rank == 0 else pair_friction[0 if rank > 0 else 1]
-        normal = _rotate(rotation[plane], up)
-        axis = _rotate(rotation[geom], up) * size[geom, 1]
-        for offset in (axis, -axis) if types[1] == capsule else (0.0 * axis,):
-            point = _Point(
-                link=link,
-                centre=position[geom] + offset - array.centre[link],
-                radius=float(size[geom, 0]),
-                normal=normal,
-                height=float(position[plane] @ normal),
-                friction=float(slip),
-                restitution=1.0 + 0.5 * float(elasticity[plane] + elasticity[geom]),
-            )
-            points.append(point)
-    return points
-
-
-def _spin(inverse: np.ndarray, links: list[int], place: dict[int, tuple[int, int]]) -> Spin:
-    """What the contacts of these links see of the links' inverse inertia."""
-    entries = [(link // 9, *divmod(link % 9, 3)) for link in links]
-    if np.all(inverse == 1.0):
-        seen = np.array([float(i == j) for _, i, j in entries])[:, None]
-        return Spin(constant(seen), ())
-    return Spin(
-        None,
-        tuple(
-            (*place[source], i, j, np.array([[float(e == (source, i, j))] for e in entries]))
-            for source, i, j in sorted(set(entries))
-        ),
-    )
-
-
-def _contacts(
-    points: list[_Point],
-    links: list[int],
-    inverse: np.ndarray,
-    place: dict[int, tuple[int, int]],
-) -> Contacts | None:
-    """Constants of the contacts of one group of links."""
-    of = [[point for point in points if point.link == link] for link in links]
-    rows = [row for row, mine in enumerate(of) if mine]
-    if not rows:
-        return None
-    slots = max(len(mine) for mine in of)
-    exists = np.array([[[float(k < len(of[row]))] for row in rows] for k in range(slots)])
-    # A link with fewer spheres than another repeats its first one, which then counts for nothing.
-    table = [[of[row][k if k < len(of[row]) else 0] for row in rows] for k in range(slots)]
-
-    def column(name: str) -> Component:
-        return constant(_squeezed([[[getattr(p, name)] for p in slot] for slot in table]))
-
-    def vector(name: str) -> Vector:
-        values = [[getattr(p, name) for p in slot] for slot in table]
-        x, y, z = (constant(_squeezed(np.array(values)[..., i : i + 1])) for i in range(3))
+    def axes(by: np.ndarray, frame: np.ndarray) -> tuple[Vector, Vector, Vector]:
+        x, y, z = (constant_vector(rotate(by, frame[:, i])) for i in range(3))
         return x, y, z
 
-    return Contacts(
-        rows=None if len(rows) == len(links) else tuple(rows),
-        slots=slots,
-        exists=None if exists.all() else exists,
-        spin=_spin(inverse, [links[row] for row in rows], place),
-        centre=vector("centre"),
-        radius=column("radius"),
-        normal=vector("normal"),
-        height=column("height"),
-        friction=column("friction"),
-        restitution=column("restitution"),
+    return Frames(
+        parent_axes=axes(rotation, frames),
+        child_axes=axes(array.joint_rot[index], frames),
+        parity=constant(parity),
+        parent_anchor=constant_vector(anchor - parent_centre),
+        parent_mirror=constant_vector(-anchor - parent_centre),
+        parent_rotation=_quaternion(rotation),
+        child_anchor=constant_vector(array.joint_pos[index] - array.centre[index]),
+        child_rotation=_quaternion(array.joint_rot[index]),
+        origin=constant_vector(-array.centre[index]),
+        mass=constant(array.mass[index][:, None]),
+        inertia_axes=axes(array.inertia_rot[index], np.stack([np.eye(3)] * len(links))),
+        inverse_inertia=None if np.all(inverse == 1.0) else constant_vector(inverse),
     )
-
-
-def _squeezed(values: object) -> np.ndarray:
-    """Columns (slots, rows, 1), or (rows, 1) where there is but one slot."""
-    table = np.array(values, np.float64)
-    return table[0] if len(table) == 1 else table
 
 
 def _joints(
@@ -319,40 +248,29 @@ def _joints(
     array: _Arrays,
     kind: Kind,
     links: list[int],
-    place: dict[int, tuple[int, int]],
-    points: list[_Point],
+    place: Place,
+    points: list[Point],
 ) -> Joints:
     """Constants of one group of links; ``place`` is the group and row of every link."""
     index = np.array(links)
-    dofs = np.array([array.dof_start[i] + np.arange(QD_WIDTHS[sys.link_types[i]]) for i in links])
-    rotations, translations = array.rotations[dofs], array.translations[dofs]  # (links, dofs, 3)
-    frames = np.stack([np.eye(3) if kind == "free" else _frame(r) for r in rotations])
-    parity = np.linalg.det(rotations)[:, None] if kind == "ball" else np.ones((len(links), 1))
-    parents = np.array([sys.link_parents[i] for i in links])
-    is_root = parents[0] < 0
-    parent_centre = np.zeros((len(links), 3)) if is_root else array.centre[parents]
-    parent = None if is_root else place[int(parents[0])][0]
-    rows = [] if is_root else [place[int(p)][1] for p in parents]
-    siblings = sum(group == parent for group, _ in place.values())
-    aligned = is_root or rows == list(range(siblings)) or siblings == 1
-    rotation = _product(array.transform_rot[index], array.joint_rot[index])
-    anchor = array.transform_pos[index] + _rotate(
-        array.transform_rot[index], array.joint_pos[index]
-    )
-    inverse = array.inverse_inertia[index]
+    dofs = np.array([array.dofs(i, sys.link_types[i]) for i in links])
+    translations = array.translations[dofs]  # (links, dofs, 3)
+    frames = _frames(sys, array, links)
+    parents = [int(sys.link_parents[i]) for i in links]
+    parent = None if parents[0] < 0 else place[parents[0]][0]
+    rows = [] if parent is None else [place[p][1] for p in parents]
+    parent_count = sum(group == parent for group, _ in place.values())
+    aligned = parent is None or rows == list(range(parent_count)) or parent_count == 1
+    rotation = product(array.transform_rot[index], array.joint_rot[index])
 
     def limits(dof: np.ndarray) -> Limits:
         if array.limits is None or kind == "free" or not np.isfinite(array.limits[:, dof]).any():
             return None
         return constant(array.limits[0, dof][:, None]), constant(array.limits[1, dof][:, None])
 
-    def axes(by: np.ndarray, frame: np.ndarray) -> tuple[Vector, Vector, Vector]:
-        x, y, z = (constant_vector(_rotate(by, frame[:, i])) for i in range(3))
-        return x, y, z
-
     def dof(i: int) -> Dof:
         slides = kind != "free" and bool(translations[:, i].any())
-        axis = constant_vector(_rotate(rotation, translations[:, i])) if slides else None
+        axis = constant_vector(rotate(rotation, translations[:, i])) if slides else None
         return Dof(tuple(dofs[:, i].tolist()), axis, limits(dofs[:, i]))
 
     def column(values: np.ndarray) -> Component:
@@ -363,28 +281,51 @@ def _joints(
         links=tuple(links),
         parent=parent,
         parent_rows=None if aligned else tuple(rows),
-        parent_axes=axes(rotation, frames),
-        child_axes=axes(array.joint_rot[index], frames),
-        parity=constant(parity),
-        parent_anchor=constant_vector(anchor - parent_centre),
-        parent_mirror=constant_vector(-anchor - parent_centre),
-        parent_rotation=_quaternion(rotation),
-        child_anchor=constant_vector(array.joint_pos[index] - array.centre[index]),
-        child_rotation=_quaternion(array.joint_rot[index]),
-        coordinates=tuple(
-            tuple(array.q_start[link] + i for link in links)
-            for i in range(Q_WIDTHS[sys.link_types[links[0]]])
-        ),
+        frames=frames,
         dofs=tuple(dof(i) for i in range(dofs.shape[1])),
         stiffness=column(array.stiffness),
         velocity_damping=column(array.velocity_damping),
         angular_damping=column(array.angular_damping),
         limit_stiffness=column(array.limit_stiffness),
-        origin=constant_vector(-array.centre[index]),
-        mass=column(array.mass),
-        inertia_axes=axes(array.inertia_rot[index], np.stack([np.eye(3)] * len(links))),
-        inverse_inertia=None if np.all(inverse == 1.0) else constant_vector(inverse),
-        contacts=_contacts(points, links, array.inverse_inertia, place),
+        contacts=contacts(points, links, array.inverse_inertia, place),
+    )
+
+
+def _layout(sys: System, array: _Arrays, groups: list[tuple[Kind, list[int]]]) -> Layout:
+    """Brax's order of links and coordinates."""
+    types, count = sys.link_types, len(sys.link_types)
+    order = [link for _, links in groups for link in links]
+    place = tuple(order.index(link) for link in range(count))
+    free = tuple(i for i, t in enumerate(types) if t == "f")
+    to_world = [[float(p < 0 and t != "f")] for p, t in zip(sys.link_parents, types, strict=True)]
+    rotation = product(array.transform_rot, array.joint_rot)
+    turns: list[list[tuple[int, int, int]]] = [[], [], []]
+    slides: list[tuple[int, int, int]] = []
+    for link, link_type in enumerate(types):
+        if link_type != "f":
+            for i, dof in enumerate(array.dofs(link, link_type).tolist()):
+                entry = link, array.q_start[link] + i, dof
+                (slides if array.translations[dof].any() else turns[i]).append(entry)
+
+    def coordinates(entries: list[tuple[int, int, int]], axis: Vector = ZERO) -> Coordinates:
+        links, q, qd = zip(*entries, strict=True) if entries else ((), (), ())
+        return Coordinates(links, q, qd, axis)
+
+    axis = ZERO
+    if slides:
+        along = [rotate(rotation[link], array.translations[dof]) for link, _, dof in slides]
+        axis = constant_vector(np.stack(along))
+    first, second, third = (coordinates(entries) for entries in turns)
+    return Layout(
+        place=place,
+        parents=tuple(place[p] if p >= 0 else count for p in map(int, sys.link_parents)),
+        to_world=constant(np.array(to_world)),
+        frames=_frames(sys, array, list(range(count))),
+        free=free,
+        free_q=tuple(array.q_start[i] + k for k in range(7) for i in free),
+        free_qd=tuple(array.dof_start[i] + k for k in range(6) for i in free),
+        turns=(first, second, third),
+        slides=coordinates(slides, axis),
     )
 
 
@@ -394,7 +335,7 @@ def _groups(sys: System, array: _Arrays) -> list[tuple[Kind, list[int]]]:
     groups: list[list[int]] = []
     group_of: dict[int, int] = {-1: -1}
     for i, (link_type, parent) in enumerate(zip(sys.link_types, sys.link_parents, strict=True)):
-        dofs = slice(array.dof_start[i], array.dof_start[i] + QD_WIDTHS[link_type])
+        dofs = array.dofs(i, link_type)
         kind = _kind(link_type, array.rotations[dofs], array.translations[dofs])
         key = kind, group_of[int(parent)]
         if key not in keys:
@@ -421,7 +362,7 @@ def spring_system(sys: System) -> SpringSystem:
     ):
         raise UnsupportedSystemError("position or velocity actuators")
     array = _arrays(sys)
-    points = _points(sys, array)
+    points = ground_points(sys, array.centre)
     model = sys.mj_model
     numeric = {model.numeric(i).name for i in range(model.nnumeric)} if model else set()
     if points and numeric & {"max_contact_points", "max_geom_pairs"}:
@@ -441,6 +382,7 @@ def spring_system(sys: System) -> SpringSystem:
         actuators = (np.asarray(acts.qd_id), *ranges, np.asarray(acts.gain), np.asarray(acts.gear))
     return SpringSystem(
         joints=tuple(joints),
+        layout=_layout(sys, array, groups),
         gravity=constant_vector(np.asarray(sys.gravity)[None]),
         timestep=timestep,
         velocity_decay=float(np.exp(float(sys.vel_damping) * timestep)),

@@ -62,7 +62,7 @@ def test_what_is_not_supported_says_why() -> None:
 @pytest.mark.parametrize("backend", ["spring", "generalized"])
 def test_any_backend_keeps_values_and_gradients(backend: str) -> None:
     """A cart with a pole: prismatic and hinge joints on our physics, and Brax's own rematerialised."""
-    env: PipelineEnv = copy.copy(envs.get_environment("inverted_double_pendulum", backend=backend))
+    env: PipelineEnv = copy.copy(envs.get_environment("inverted_pendulum", backend=backend))
     env._n_frames = 2
     state = jax.jit(env.reset)(jax.random.PRNGKey(0))
 
