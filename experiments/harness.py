@@ -140,11 +140,14 @@ def cell(steps: np.ndarray, values: np.ndarray, at: int) -> str:
 
 
 def report(experiment: Experiment) -> None:
-    """Figures beside the script, the table on the screen and in table.md."""
+    """Figures beside the script, the table on the screen and between the marks in README.md."""
     for figure in experiment.figures:
         draw(experiment, figure)
     text = table(experiment)
-    (experiment.folder / "table.md").write_text(text + "\n")
+    readme = experiment.folder / "README.md"
+    before, _, rest = readme.read_text().partition("<!-- results -->")
+    _, _, after = rest.partition("<!-- /results -->")
+    readme.write_text(f"{before}<!-- results -->\n{text}\n<!-- /results -->{after}")
     print(text)
 
 

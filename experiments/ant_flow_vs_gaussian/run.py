@@ -16,6 +16,7 @@ FULL, ABLATION = 340, 200  # updates of 64 x 32 environment steps: 0.70M and 0.4
 CONSTANT = {"regularizer_floor": 1.0}
 CONSTANT_PAST = {"regularizer_floor": 1.0, "c_uniform": 0.0}
 CONSTANT_UNIFORM = {"regularizer_floor": 1.0, "c_past": 0.0}
+SHORT = {"learning_rate_decay_steps": 700_000, "regularizer_decay_steps": 700_000}
 NEITHER = {"c_past": 0.0, "c_uniform": 0.0}
 
 EXPERIMENT = Experiment(
@@ -39,6 +40,8 @@ EXPERIMENT = Experiment(
         "constant_uniform": Variant(
             "rfo", "constant exploration alone", ABLATION, CONSTANT_UNIFORM
         ),
+        "mean": Variant("rfo", "RFO, mean of critics", FULL, {"actor_value": "mean"}),
+        "short_decays": Variant("rfo", "RFO, decays over 0.7M", FULL, SHORT),
         "chunk_2": Variant("rfo", "chunks of 2", ABLATION, {"chunk_length": 2}),
         "chunk_4": Variant("rfo", "chunks of 4", ABLATION, {"chunk_length": 4}),
     },
@@ -54,6 +57,7 @@ EXPERIMENT = Experiment(
             "constant_past",
             "constant_uniform",
         ),
+        "critics": ("rfo", "mean", "short_decays"),
         "chunks": ("rfo", "chunk_2", "chunk_4"),
     },
     table_at=(ABLATION, FULL),

@@ -27,7 +27,6 @@ class RFOConfig(ShortHorizonConfig):
 
     actor_lambda: Traced = 0.95
     actor_value: Literal["mean", "min"] = "min"  # the public port has "mean": falls more often
-    learning_rate_decay_steps: int = 700_000
     flow_steps: int = 4  # K
     flow_solver: str = "euler"  # or "midpoint", "heun"
     flow_rematerialise: bool = False
@@ -37,7 +36,7 @@ class RFOConfig(ShortHorizonConfig):
     regularizer_floor: Traced = (
         0.05  # fraction of both weights that stays; 1: constant, as in the paper
     )
-    regularizer_decay_steps: int = 700_000  # environment steps of linear decay
+    regularizer_decay_steps: int = 1_200_000  # environment steps of linear decay
     uniform_margin: Traced = 1e-3  # how far uniform targets stay from the action bounds
 
 
