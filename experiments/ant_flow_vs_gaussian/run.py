@@ -46,7 +46,7 @@ EXPERIMENT = Experiment(
         "chunk_4": Variant("rfo", "chunks of 4", ABLATION, {"chunk_length": 4}),
     },
     figures={
-        "comparison": ("rfo", "shac", "sapo", "apg"),
+        "comparison": ("rfo", "mean", "shac", "sapo", "apg"),
         "flow_steps": ("flow_steps_1", "flow_steps_2", "rfo", "flow_steps_8"),
         "regularizers": (
             "rfo",
