@@ -22,7 +22,10 @@ from rpgjax.types import Array, Traced
 
 @dataclass(frozen=True)
 class SAPOConfig(ShortHorizonConfig):
-    """The paper's settings; two critics, no target critic, mean in the actor, min in the targets."""
+    """SAPO's: two critics, no target critic, mean in the actor, min in the targets.
+
+    The critics' sizes and their 8 passes (SHAC's are 16) are the shared defaults, not the paper's.
+    """
 
     learning_rate_floor: Traced = 0.005
     weight_decay: Traced = 0.01

@@ -15,7 +15,7 @@ from rpgjax.types import Traced
 
 @dataclass(frozen=True)
 class SHACConfig(ShortHorizonConfig):
-    """The paper's settings for Ant, apart from what its fields' comments say."""
+    """The paper's settings for Ant; the rates decay over `learning_rate_decay_steps`, not the run."""
 
     critics: int = 1
     actor_value: Literal["mean", "min"] = "mean"
