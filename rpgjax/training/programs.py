@@ -77,7 +77,7 @@ def build_programs(
     """Traces and compiles a run's programs.
 
     Args:
-        agent: what is trained; with `seeds` > 1, `init` and `update` are batched over the seeds.
+        agent: what is trained; with `seeds` > 1, `init` and `update` take states of all the seeds.
         env: the task, for evaluation.
         seeds: how many runs the program holds.
         eval_episodes, episode_length: as in `rpgjax.training.evaluate.evaluator`.
@@ -86,9 +86,10 @@ def build_programs(
             exception that it raises ends the wait.
     """
     began = time.perf_counter()
-    lift = jax.vmap if seeds > 1 else lambda function: function
     # Inner jits, so that a function that is needed twice below is traced once.
-    init, update = jax.jit(lift(agent.init)), jax.jit(lift(agent.update))
+    init, update = jax.jit(agent.init), jax.jit(agent.update)
+    if seeds > 1:
+        init, update = jax.jit(jax.vmap(agent.init)), jax.jit(over_seeds(agent.update))
     evaluate = evaluator(agent, env, eval_episodes, episode_length)
 
     def init_strong(key: Key) -> AgentState:
@@ -140,6 +141,17 @@ def build_programs(
         state=state,
         compile_seconds=time.perf_counter() - began,
     )
+
+
+def over_seeds(update: Callable[[AgentState], tuple[AgentState, Metrics]]) -> Callable:
+    """`update` for states that lead with (seed,), in one program.
+
+    `vmap` on an accelerator. A CPU takes the seeds in turn: one seed fills its cores already, and
+    stays in its caches (RFO on Ant, one core: three in turn take 0.77 of the time of three batched).
+    """
+    if jax.default_backend() == "cpu":
+        return lambda states: jax.lax.map(update, states)
+    return jax.vmap(update)
 
 
 class _Job:
