@@ -8,9 +8,11 @@ from typing import Any
 import jax
 from brax.base import Motion, System, Transform
 from brax.envs.base import Env, PipelineEnv, Wrapper
+from brax.mjx import pipeline as brax_mjx
 from brax.spring import pipeline as brax_spring
 from brax.spring.base import State
 
+from rpgjax.physics import implicit_mjx
 from rpgjax.physics.spring_ground import UnsupportedSystemError
 from rpgjax.physics.spring_state import Packed
 from rpgjax.physics.spring_step import spring_step
@@ -74,12 +76,37 @@ def _checkpointed_step(env: PipelineEnv) -> Callable[[Any, jax.Array], Any]:
     return pipeline_step
 
 
+def _mjx_step(env: PipelineEnv) -> Callable[[Any, jax.Array], Any]:
+    """Brax's MJX ``pipeline_step``, differentiable through the constraint solver."""
+
+    def pipeline_step(pipeline_state: Any, action: jax.Array) -> Any:
+        def body(data: Any, _: None) -> tuple[Any, None]:
+            return jax.checkpoint(implicit_mjx.step)(env.sys, data), None
+
+        data = pipeline_state.replace(ctrl=action)
+        data = jax.lax.scan(body, data, None, env._n_frames)[0]
+        # Brax's own fields, once at the end: no substep reads them. From brax.mjx.pipeline.step.
+        offset = data.xpos[1:] - data.subtree_com[env.sys.body_rootid[1:]]
+        spatial = Motion(vel=data.cvel[1:, 3:], ang=data.cvel[1:, :3])
+        if data.ncon > 0:
+            data = data.replace(contact=brax_mjx._reformat_contact(env.sys, data._impl.contact))
+        return data.replace(
+            q=data.qpos,
+            qd=data.qvel,
+            x=Transform(pos=data.xpos[1:], rot=data.xquat[1:]),
+            xd=Transform.create(pos=offset).vmap().do(spatial),
+        )
+
+    return pipeline_step
+
+
 def differentiable(env: Env) -> Env:
     """Returns a copy of an environment whose physics is cheap to differentiate.
 
     The spring backend gets our own implementation of the same physics (same values and gradients up to
-    rounding) where :func:`supported`. Every other Brax environment keeps Brax's step, rematerialised
-    per physics substep. Reverse mode only.
+    rounding) where :func:`supported`; the mjx backend its own step with a derivative of the constraint
+    solver (`rpgjax.physics.implicit_mjx`). Every other Brax environment keeps Brax's step. All are
+    rematerialised per physics substep. Reverse mode only.
 
     The fast path reads the centre-of-mass fields ``x_i`` and ``xd_i`` of the state and recomputes the
     rest, so the state must be consistent: made by ``pipeline_init`` or by an earlier step.
@@ -101,7 +128,12 @@ def differentiable(env: Env) -> Env:
     if reason is not None:
         logger.info("brax's own spring physics for %s: %s", type(env).__name__, reason)
         fast = False
-    step = _fast_step(env) if fast else _checkpointed_step(env)
+    if fast:
+        step = _fast_step(env)
+    elif env._pipeline is brax_mjx:
+        step = _mjx_step(env)
+    else:
+        step = _checkpointed_step(env)
     env = copy.copy(env)
     env.pipeline_step = step
     return env

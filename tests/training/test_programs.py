@@ -19,8 +19,8 @@ def test_seeds_in_turn_equal_seeds_one_by_one_and_batched():
     alone = [jax.jit(update)(jax.tree.map(lambda leaf, i=i: leaf[i], states)) for i in range(4)]
     assert metrics["norm"].shape == (4,)
     for index, (state, metric) in enumerate(alone):
-        assert jnp.array_equal(together["x"][index], state["x"])
-        assert metrics["norm"][index] == metric["norm"]
+        assert jnp.allclose(together["x"][index], state["x"], rtol=1e-6)
+        assert jnp.allclose(metrics["norm"][index], metric["norm"], rtol=1e-6)
     assert jnp.allclose(together["x"], batched["x"], rtol=1e-6)
     assert not jnp.array_equal(together["x"][0], together["x"][1])
     assert jnp.array_equal(
