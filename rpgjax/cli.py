@@ -2,20 +2,17 @@
 
 import contextlib
 import dataclasses
-import io
 import os
-import re
 import sys
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, NoReturn, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple, NoReturn
 
 import tyro
 
+from rpgjax.arguments import as_usage, parse, parse_function, value_of
 from rpgjax.training.settings import RunError
-
-T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +66,20 @@ class PlotOptions:
     out: Path | None = None  # the PNG; RUN/learning_curve.png or comparison.png if left out
 
 
+@dataclasses.dataclass(frozen=True)
+class GradcheckOptions:
+    """Measure the quality and the cost of a task's gradient, for horizons 1, 2, 4, ... steps."""
+
+    env: str = "ant"  # the task; see `rpgjax list`
+    backend: str | None = None  # its physics; the task's default if left out
+    run: Path | None = None  # a run folder: its task, its physics, and its policy's actions
+    horizon: int = 32  # the longest
+    num_envs: int = 64  # in parallel
+    seed: int = 0  # of resets and actions
+    json: Path | None = None  # also write the rows to this file
+    figure: Path | None = None  # a PNG; gradcheck-ENV-BACKEND.png if left out
+
+
 def train(arguments: list[str]) -> int:
     """Train an algorithm on a task."""
     algorithm = arguments[0] if arguments and not arguments[0].startswith("-") else None
@@ -87,9 +98,9 @@ def train(arguments: list[str]) -> int:
         from rpgjax.presets import preset
         from rpgjax.training import launch
         from rpgjax.training.settings import TrainSettings
-    env = _value_of("--env", arguments) or TrainOptions.env
-    backend = _value_of("--backend", arguments)
-    with _as_usage():
+    env = value_of("--env", arguments) or TrainOptions.env
+    backend = value_of("--backend", arguments)
+    with as_usage():
         backends(env)  # an unknown task is said before its preset's flags are parsed
         base = preset(algorithm, env, backend)
     defaults = TrainOptions(env=env, backend=base.backend)
@@ -100,7 +111,7 @@ def train(arguments: list[str]) -> int:
         ("agent", Annotated[type(base.agent), tyro.conf.arg(name="")], base.agent),
     ]
     flat = dataclasses.make_dataclass("Train", fields, frozen=True)
-    parsed: Any = _parse(flat, f"train {algorithm}", arguments[1:], f"Train {algorithm} on {env}.")
+    parsed: Any = parse(flat, f"train {algorithm}", arguments[1:], f"Train {algorithm} on {env}.")
     options: TrainOptions = parsed.options
     if options.seeds < 1:
         raise RunError(f"--seeds is {options.seeds}; it has to be at least 1", 2)
@@ -108,7 +119,7 @@ def train(arguments: list[str]) -> int:
         import jax
 
         jax.config.update("jax_enable_x64", True)
-    with _as_usage():
+    with as_usage():
         numbers = {name: getattr(parsed, name) for name in _SCHEDULE}
         settings = dataclasses.replace(base, **numbers, agent=parsed.agent)
     extra = {"replay": options.replay, "tensorboard": options.tensorboard}
@@ -124,19 +135,19 @@ _SCHEDULE = ("seed", "updates", "eval_every", "eval_episodes", "checkpoint_every
 
 def resume(arguments: list[str]) -> int:
     """Go on with a run that was stopped or killed."""
-    options = _parse(ResumeOptions, "resume", arguments)
+    options = parse(ResumeOptions, "resume", arguments)
     _hello(arguments)
     with _quiet():
         from rpgjax.training import launch
     extra = {"replay": options.replay, "tensorboard": options.tensorboard}
-    with _as_usage():
+    with as_usage():
         done = launch.resume(options.run, updates=options.updates, **extra)
     return 128 + done.signum if done.signum is not None else 0
 
 
 def evaluate(arguments: list[str]) -> int:
     """Evaluate a trained policy on whole episodes."""
-    options = _parse(EvalOptions, "eval", arguments)
+    options = parse(EvalOptions, "eval", arguments)
     if options.episodes < 1:
         raise RunError(f"--episodes is {options.episodes}; it has to be at least 1", 2)
     with _quiet():
@@ -154,7 +165,7 @@ def evaluate(arguments: list[str]) -> int:
 
 def render(arguments: list[str]) -> int:
     """Write a page with an episode to watch, offline."""
-    options = _parse(RenderOptions, "render", arguments)
+    options = parse(RenderOptions, "render", arguments)
     with _quiet():
         from rpgjax.training import launch
         from rpgjax.training.programs import enable_compilation_cache
@@ -168,7 +179,7 @@ def render(arguments: list[str]) -> int:
 
 def plot(arguments: list[str]) -> int:
     """Draw learning curves of one run, or of several."""
-    options = _parse(PlotOptions, "plot", arguments)
+    options = parse(PlotOptions, "plot", arguments)
     if not options.runs:
         raise RunError("plot needs at least one run folder", 2)
     with _quiet():
@@ -185,9 +196,50 @@ def plot(arguments: list[str]) -> int:
     return 0
 
 
+def gradcheck(arguments: list[str]) -> int:
+    """Measure how good a task's gradient is, and what it costs."""
+    options = parse(GradcheckOptions, "gradcheck", arguments)
+    _hello(arguments)
+    with _quiet():
+        from rpgjax import gradcheck as check
+        from rpgjax.envs import registry
+        from rpgjax.training import launch
+        from rpgjax.training.figures import gradient_quality
+        from rpgjax.training.metrics import write_json
+    env, backend, policy = options.env, options.backend, None
+    with as_usage():
+        for file in (options.json, options.figure):
+            if file is not None and not file.parent.is_dir():
+                raise ValueError(f"no folder {file.parent} to write {file.name} in")
+        if options.run is not None:
+            if {"--env", "--backend"} & {argument.split("=")[0] for argument in arguments}:
+                raise ValueError("--run brings its own task and physics: leave --env and --backend")
+            run = launch.load(options.run)
+            env, backend, policy = run.settings.env, run.settings.backend, run.policy
+        known = registry.backends(env)
+        backend = backend or (known[0] if known else None)
+        rows = check.gradcheck(
+            lambda: registry.make(env, backend),
+            env,
+            backend or "-",
+            options.horizon,
+            options.num_envs,
+            options.seed,
+            policy,
+            say=lambda text: print(text, flush=True),
+        )
+    if options.json is not None:
+        write_json(options.json, check.to_json(rows))
+    check.report(rows)
+    path = options.figure or Path(f"gradcheck-{env}-{backend or 'analytic'}.png")
+    gradient_quality(check.to_json(rows), path)
+    print(f"wrote {path}")
+    return 0
+
+
 def show(arguments: list[str]) -> int:
     """List tasks, their physics backends, and algorithms."""
-    _parse(_Nothing, "list", arguments)
+    parse(_Nothing, "list", arguments)
     with _quiet():
         from rpgjax.agents import AGENTS
         from rpgjax.envs.registry import backends, names
@@ -203,8 +255,8 @@ def bench(arguments: list[str]) -> int:
     with _quiet():
         from rpgjax.training.bench import main as bench_main
     # A function's arguments as flags; its own ValueErrors speak of them.
-    call = _parse_function(bench_main, "bench", arguments)
-    with _as_usage():
+    call = parse_function(bench_main, "bench", arguments)
+    with as_usage():
         call()
     return 0
 
@@ -228,6 +280,7 @@ VERBS = {
     "render": Verb(render, "write a page with an episode to watch, offline"),
     "plot": Verb(plot, "draw learning curves of one run, or of several"),
     "list": Verb(show, "list tasks, their physics backends, and algorithms"),
+    "gradcheck": Verb(gradcheck, "measure the quality and the cost of a task's gradient"),
     "bench": Verb(bench, "time training against Brax's own analytic policy gradient"),
 }
 
@@ -272,7 +325,7 @@ def run() -> NoReturn:
 
 
 def _usage() -> str:
-    lines = [f"  {name:<8} {verb.help}" for name, verb in VERBS.items()]
+    lines = [f"  {name:<9} {verb.help}" for name, verb in VERBS.items()]
     return "\n".join(
         [
             "usage: rpgjax VERB ...",
@@ -296,69 +349,6 @@ def _quiet() -> contextlib.AbstractContextManager[None]:
     from rpgjax.envs.quiet import quiet_brax
 
     return quiet_brax()
-
-
-def _value_of(flag: str, arguments: list[str]) -> str | None:
-    """What follows a flag, if it is there: `--env ant` or `--env=ant`; the last one counts."""
-    found = None
-    for index, argument in enumerate(arguments):
-        if argument == flag and index + 1 < len(arguments):
-            found = arguments[index + 1]
-        elif argument.startswith(f"{flag}="):
-            found = argument.removeprefix(f"{flag}=")
-    return found
-
-
-@contextlib.contextmanager
-def _as_usage() -> Any:
-    """A ValueError about what was asked for becomes one line and exit status 2."""
-    try:
-        yield
-    except ValueError as error:
-        raise RunError(" ".join(str(error).split()), 2) from error
-
-
-def _parse(kind: Callable[..., T], verb: str, arguments: list[str], about: str | None = None) -> T:
-    """Parses arguments into a dataclass; what is wrong with them is one line."""
-    captured = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(captured):
-            return tyro.cli(kind, prog=f"rpgjax {verb}", args=arguments, description=about)
-    except SystemExit as stop:
-        if stop.code in (0, None):
-            raise
-        raise RunError(f"{one_line(captured.getvalue())} (see rpgjax {verb} --help)", 2) from stop
-
-
-def _parse_function(
-    function: Callable[..., None], verb: str, arguments: list[str]
-) -> Callable[[], None]:
-    """A function bound to its parsed arguments, not called yet."""
-    import functools
-    import inspect
-
-    @functools.wraps(function)
-    def bind(**values: Any) -> Callable[[], None]:
-        return functools.partial(function, **values)
-
-    bind.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
-    return _parse(bind, verb, arguments)
-
-
-def one_line(box: str) -> str:
-    """The message in one of tyro's error boxes, with its first suggestion."""
-    inner = [line.strip("│ ").strip() for line in box.splitlines() if line.startswith("│")]
-    if not inner:  # no box where the encoding has no lines to draw it: a title and a rule instead
-        inner = [line.strip() for line in box.splitlines()]
-        inner = inner[2:] if len(inner) > 1 and set(inner[1]) == {"-"} else inner
-    text = [line for line in inner if line]
-    rules = [index for index, line in enumerate(text) if set(line) <= {"─", "-"}]
-    message = " ".join(text[: rules[0]] if rules else text) or " ".join(box.split())
-    if "Perhaps you meant:" in text:
-        following = text[text.index("Perhaps you meant:") + 1 :]
-        if following and (option := re.match(r"--[\w-]+", following[0])):
-            message += f"; perhaps you meant {option.group()}"
-    return message
 
 
 if __name__ == "__main__":

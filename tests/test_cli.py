@@ -5,7 +5,8 @@ import time
 
 import pytest
 
-from rpgjax.cli import main, one_line
+from rpgjax.arguments import one_line
+from rpgjax.cli import main
 
 
 @pytest.mark.parametrize(

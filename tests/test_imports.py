@@ -10,7 +10,8 @@ FLOORS = [  # from the ground up; a file may import from its own floor and from 
     {"objectives", "policies", "envs"},
     {"rollout"},
     {"agents"},
-    {"presets", "training", "gradcheck"},
+    {"presets", "training"},
+    {"gradcheck", "arguments"},
     {"cli", "__main__"},
 ]
 # Rooms of one floor that may know each other: presets are training settings, training finds them by

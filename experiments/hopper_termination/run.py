@@ -14,6 +14,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from harness import Experiment, Variant, main
 
 UPDATES = 340  # of 64 x 32 environment steps: 0.70M
+MEAN = {"actor_lambda": 0.9, "actor_value": "mean"}
+TWO_STEPS = {"actor_lambda": 0.9, "flow_steps": 2}
 SHORT = {"actor_lambda": 0.5, "horizon": 16, "num_envs": 128}
 
 EXPERIMENT = Experiment(
@@ -26,14 +28,13 @@ EXPERIMENT = Experiment(
         "lambda_09": Variant("rfo", "lambda 0.9", UPDATES, {"actor_lambda": 0.9}),
         "lambda_08": Variant("rfo", "lambda 0.8", UPDATES, {"actor_lambda": 0.8}),
         "lambda_05_short": Variant("rfo", "lambda 0.5, H = 16, 128 envs", UPDATES, SHORT),
-        "lambda_08_min": Variant(
-            "rfo",
-            "lambda 0.8, min of critics",
-            UPDATES,
-            {"actor_lambda": 0.8, "actor_value": "min"},
-        ),
+        "lambda_09_mean": Variant("rfo", "lambda 0.9, mean of critics", UPDATES, MEAN),
+        "lambda_09_two_steps": Variant("rfo", "lambda 0.9, K = 2", UPDATES, TWO_STEPS),
     },
-    figures={"hopper": ("lambda_1", "lambda_09", "lambda_08", "lambda_05_short", "lambda_08_min")},
+    figures={
+        "hopper": ("lambda_1", "lambda_09", "lambda_08", "lambda_05_short"),
+        "critics_and_steps": ("lambda_09", "lambda_09_mean", "lambda_09_two_steps"),
+    },
     table_at=(UPDATES,),
 )
 

@@ -120,6 +120,27 @@ def _distinction(folder: Path, values: dict[str, Any]) -> str:
     return f" {name}" if name and not name.isdigit() else ""
 
 
+def gradient_quality(rows: Sequence[dict[str, Any]], path: Path) -> None:
+    """Draws one gradcheck: norms, and the cosine with finite steps, over the horizon, as a PNG."""
+    figure, (top, bottom) = _axes(2)
+    at = [row["horizon"] for row in rows]
+    kinds = (("largest", "max"), ("90 %", "p90"), ("median", "median"))
+    for colour, (label, name) in zip(_COLOURS, kinds, strict=False):
+        norms = [row[f"grad_norm_{name}"] or np.nan for row in rows]  # no zeros on a log scale
+        top.plot(at, norms, color=colour, label=label, marker=".")
+    top.set(xscale="log", yscale="log", ylabel="gradient norm")
+    top.set_title(f"{rows[0]['env']} ({rows[0]['backend']})")
+    top.legend(frameon=False, title="of the environments")
+    cosines = [np.nan if (c := row["smoothed_cosine"]) is None else c for row in rows]
+    bottom.plot(at, cosines, color="#666666", marker=".")
+    bottom.set(xscale="log", xlabel="horizon", ylim=(-0.1, 1.05))
+    bottom.set_ylabel("cosine with the slope\nof finite steps")
+    for axis in (top, bottom):
+        axis.set_xticks(at, [str(horizon) for horizon in at])
+        axis.minorticks_off()
+    _save(figure, path)
+
+
 def _axes(rows: int) -> tuple[Any, Any]:
     from matplotlib.figure import Figure  # no pyplot: no global state, no display
 

@@ -124,13 +124,13 @@ def build_programs(
     count = jax.ShapeDtypeStruct((), jnp.int32)
 
     # Traced one after the other, as tracing holds the interpreter; compiled side by side.
-    jobs: dict[str, _Job] = {}
-    jobs["update"] = _Job(jax.jit(update_many, donate_argnums=0).lower(state, count))
+    jobs: dict[str, Job] = {}
+    jobs["update"] = Job(jax.jit(update_many, donate_argnums=0).lower(state, count))
     wait(list(jobs))
-    jobs["evaluation"] = _Job(jax.jit(evaluate_all).lower(state, keys))
+    jobs["evaluation"] = Job(jax.jit(evaluate_all).lower(state, keys))
     wait(list(jobs))
     if fresh:
-        jobs["reset"] = _Job(jax.jit(init_strong).lower(keys if seeds > 1 else key))
+        jobs["reset"] = Job(jax.jit(init_strong).lower(keys if seeds > 1 else key))
     while pending := [name for name, job in jobs.items() if not job.done()]:
         wait(pending)
         jobs[pending[0]].join(0.1)
@@ -154,7 +154,7 @@ def over_seeds(update: Callable[[AgentState], tuple[AgentState, Metrics]]) -> Ca
     return jax.vmap(update)
 
 
-class _Job:
+class Job:
     """One compilation in a thread that does not keep the process alive: Ctrl-C works during it."""
 
     def __init__(self, lowered: Any) -> None:
@@ -167,24 +167,27 @@ class _Job:
 
     def _run(self, lowered: Any) -> None:
         try:
-            self._outcome = _compile(lowered)
+            self._outcome = compile_program(lowered)
         except BaseException as error:  # handed to the thread that waits
             self._error = error
 
     def join(self, seconds: float) -> None:
+        """Waits, at most so long."""
         self._thread.join(seconds)
 
     def done(self) -> bool:
+        """Whether it has ended, well or not."""
         return not self._thread.is_alive()
 
     def result(self) -> Any:
+        """Waits; the compiled program, or the error that stopped it."""
         self._thread.join()
         if self._error is not None:
             raise self._error
         return self._outcome
 
 
-def _compile(lowered: Any) -> Any:
+def compile_program(lowered: Any) -> Any:
     """Compiles; on a CPU without the fusion emitters, which take longer and run no faster."""
     if jax.default_backend() == "cpu":
         with contextlib.suppress(jax.errors.JaxRuntimeError):  # a version without the option
