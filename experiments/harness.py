@@ -61,6 +61,8 @@ def run(experiment: Experiment, name: str) -> None:
         replay=False,
         **variant.changes,
     )
+    if done.signum is not None:  # stopped halfway: not a result
+        raise SystemExit(128 + done.signum)
     seeds = []
     for rows in done.rows:
         evaluated = [row for row in rows if CURVES[0] in row]
