@@ -70,6 +70,7 @@ def unroll(
     key: Key,
     horizon: int,
     probe: Array | None = None,
+    stabilise: Callable[[EpisodeState], EpisodeState] = lambda state: state,
 ) -> tuple[RolloutState, Transition]:
     """Steps the batch `horizon` times; differentiable in `params`.
 
@@ -86,6 +87,8 @@ def unroll(
         probe: (B,) zeros or None. Where the backward pass meets a non-finite cotangent, that
             environment's cotangent is replaced by zeros, and the gradient with respect to its probe
             is 1 or more (see `guard`).
+        stabilise: applied to one environment's state before each step; an identity that tempers the
+            gradient on its way back (`rpgjax.physics.stabilizers`).
 
     Returns:
         The state after the window, and the window (T, B, ...).
@@ -95,6 +98,7 @@ def unroll(
 
     def step(bank: Any, episode: EpisodeState, carry: Carry, probe: Array, key: Key):
         action_key, reset_key, carry_key = jax.random.split(key, 3)
+        episode = stabilise(episode)
         seen = observation(episode)
         carry, drawn = head.sample(params, carry, normalise(seen), action_key)
         episode, action = guard((episode, drawn.action), probe)

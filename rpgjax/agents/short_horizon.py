@@ -27,6 +27,7 @@ from rpgjax.agents.agent import (
 from rpgjax.envs.episodes import Episodes
 from rpgjax.models.networks import critic_network
 from rpgjax.objectives.returns import lambda_return, window_objective
+from rpgjax.physics.stabilizers import stabiliser
 from rpgjax.policies.head import PolicyHead
 from rpgjax.rollout import Normalise, RolloutState, Transition, start, unroll
 from rpgjax.types import Array, Key, Metrics, Params, Traced
@@ -60,6 +61,8 @@ class ShortHorizonConfig:
     adam_b2: Traced = 0.95
     weight_decay: Traced = 0.0
     max_grad_norm: Traced = 0.5
+    max_cotangent_norm: Traced = 0.0  # of a state's cotangent between two steps; 0: no limit
+    cotangent_decay: Traced = 1.0  # kept of it at each step on its way back; 1: off
     critic_passes: int = 8  # passes over the window's samples in an update
     critic_minibatches: int = 4  # minibatches in a pass
     bank_size: int = 128  # pre-sampled reset states
@@ -101,6 +104,7 @@ def short_horizon(episodes: Episodes, config: ShortHorizonConfig, variant: Varia
     critic_optimizer = optimizer(config, config.critic_learning_rate, critic_steps)
     over_critics = {"mean": jnp.mean, "min": jnp.min}
     steps_per_update = config.num_envs * config.horizon
+    stabilise = stabiliser(config.max_cotangent_norm, config.cotangent_decay)
 
     def init(key: Key) -> ShortHorizonState:
         actor_key, critic_key, rollout_key, key = jax.random.split(key, 4)
@@ -125,7 +129,8 @@ def short_horizon(episodes: Episodes, config: ShortHorizonConfig, variant: Varia
     def roll(
         actor: Params, normalise: Normalise, rollout: RolloutState, key: Key, probe=None
     ) -> tuple[RolloutState, Transition]:
-        return unroll(variant.head, episodes, actor, normalise, rollout, key, config.horizon, probe)
+        head, horizon = variant.head, config.horizon
+        return unroll(head, episodes, actor, normalise, rollout, key, horizon, probe, stabilise)
 
     def actor_loss(
         actor: Params, probe: Array, state: ShortHorizonState, roll_key: Key, penalty_key: Key
