@@ -1,0 +1,181 @@
+"""How long until Ant runs: RFO against Brax's own PPO, in turn on the same machine.
+
+python experiments/bench_learning/run.py               the seeds that have no results yet
+python experiments/bench_learning/run.py --seeds 0     only these
+python experiments/bench_learning/run.py --report      only the figure and the table
+
+Steps and seconds until the first evaluation (deterministic policy, 64 whole episodes) at or above a
+return. The seconds count from the start of the process: imports, compiling, training and, for RFO, its
+evaluations; PPO's evaluations are not counted, as it has few of them and Brax's are slow.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+from rpgjax.training.bench import ROOT, prepare_peer
+from rpgjax.training.runs import device_description, git_commit, versions
+
+FOLDER = Path(__file__).parent
+PINS = FOLDER.parent / "bench" / "constraints-peer.txt"
+ENV, BACKEND = "ant", "spring"
+RETURNS = (1500, 3000, 5000)
+SEEDS = (0, 1, 2)
+LONGEST = 3600.0  # seconds of one run
+STEPS_TARGET, SECONDS_TARGET = 1 / 15, 1 / 4  # of PPO's, in the median
+
+
+def results(side: str, seed: int) -> Path:
+    """Where a run's evaluations are."""
+    return FOLDER / "results" / f"{side}-{ENV}-{BACKEND}-seed{seed}.json"
+
+
+def command(side: str, seed: int) -> list[str]:
+    """What starts a side."""
+    if side == "rfo":
+        python, script = Path(sys.executable), "ours_rfo.py"
+    else:
+        python, script = prepare_peer(PINS, ROOT / ".venv-peer", print), "peer_ppo.py"
+    return [str(python), str(FOLDER / script), ENV, BACKEND, str(seed)]
+
+
+def run(side: str, seed: int) -> None:
+    """Trains one side on one seed until the highest return is reached; nothing is cached."""
+    environment = os.environ | {"JAX_ENABLE_COMPILATION_CACHE": "false"}
+    if side == "rfo":
+        environment["PYTHONPATH"] = str(ROOT)
+    else:
+        environment.pop("PYTHONPATH", None)
+    line = command(side, seed)  # installs the peer before the clock runs
+    print(f"== {side}, seed {seed}", flush=True)
+    began, points = time.perf_counter(), []
+    with open(os.devnull, "w") as nowhere:
+        process = subprocess.Popen(
+            line, stdout=subprocess.PIPE, stderr=nowhere, text=True, env=environment
+        )
+    try:
+        for said in process.stdout or ():
+            if not said.startswith("{"):
+                continue
+            point = json.loads(said)
+            taken = time.perf_counter() - began - point.pop("seconds_not_counted")
+            points.append(point | {"seconds": round(taken, 1)})
+            print(
+                f"{point['env_steps']:>11,} steps {taken:7.1f} s {point['return']:8.0f}", flush=True
+            )
+            if point["return"] >= max(RETURNS) or taken > LONGEST:
+                break
+    finally:
+        process.kill()
+        process.wait()
+    if not points:
+        raise SystemExit(f"{side} printed no evaluation: run {' '.join(line)}")
+    content = {"evaluations": points, "seed": seed, "versions": versions()}
+    content |= {"git_commit": git_commit(), "device": device_description()}
+    results(side, seed).write_text(json.dumps(content, indent=1) + "\n")
+
+
+def reached(side: str, seed: int, level: float) -> dict[str, Any] | None:
+    """The first evaluation at or above a return; None where there was none."""
+    points = json.loads(results(side, seed).read_text())["evaluations"]
+    return next((point for point in points if point["return"] >= level), None)
+
+
+def middle(side: str, key: str, level: float) -> float | None:
+    """The median over seeds; None where half of them never got there."""
+    found = [reached(side, seed, level) for seed in SEEDS if results(side, seed).exists()]
+    values = [point[key] if point else float("inf") for point in found]
+    value = median(values) if values else float("inf")
+    return None if value == float("inf") else value
+
+
+def table() -> str:
+    """Markdown: medians over seeds, and every seed."""
+    lines = [
+        "| return | | RFO | PPO | RFO / PPO | RFO, each seed | PPO, each seed |",
+        "|---" * 7 + "|",
+    ]
+    for level in RETURNS:
+        for key, form in (("env_steps", ",.0f"), ("seconds", ".0f")):
+            ours, theirs = (middle(side, key, level) for side in ("rfo", "ppo"))
+            ratio = f"1 / {theirs / ours:.1f}" if ours and theirs else "-"
+            cells = [format(value, form) if value else "-" for value in (ours, theirs)]
+            for side in ("rfo", "ppo"):
+                points = [reached(side, s, level) for s in SEEDS if results(side, s).exists()]
+                cells.append(", ".join(format(p[key], form) if p else "-" for p in points))
+            row = [str(level), key.replace("env_", ""), *cells[:2], ratio, *cells[2:]]
+            lines.append(f"| {' | '.join(row)} |")
+    return "\n".join(lines)
+
+
+def verdicts() -> list[str]:
+    """PASS or MISS for each target at the highest return."""
+    lines = []
+    for key, target in (("env_steps", STEPS_TARGET), ("seconds", SECONDS_TARGET)):
+        ours, theirs = (middle(side, key, max(RETURNS)) for side in ("rfo", "ppo"))
+        if ours and theirs:
+            word = "PASS" if ours / theirs <= target else "MISS"
+            name = key.replace("env_", "")
+            lines.append(
+                f"{word}: 1 / {theirs / ours:.1f} of PPO's {name} (target 1 / {1 / target:g})"
+            )
+    return lines
+
+
+def draw() -> None:
+    """Return over steps and over seconds, a line for each seed."""
+    figure, axes = plt.subplots(1, 2, figsize=(10, 4), sharey=True, layout="constrained")
+    for side, colour in (("rfo", "C0"), ("ppo", "C1")):
+        for seed in (s for s in SEEDS if results(side, s).exists()):
+            points = json.loads(results(side, seed).read_text())["evaluations"]
+            for axis, key in zip(axes, ("env_steps", "seconds"), strict=True):
+                label = side.upper() if seed == SEEDS[0] else None
+                returns = [point["return"] for point in points]
+                axis.plot([p[key] for p in points], returns, ".-", color=colour, label=label)
+    axes[0].set(xscale="log", xlabel="environment steps", ylabel="return (deterministic)")
+    axes[1].set(xlabel="seconds, imports and compiling included")
+    for axis in axes:
+        axis.grid(alpha=0.3)
+    axes[0].legend(frameon=False)
+    figure.suptitle(f"Brax {ENV.capitalize()} ({BACKEND}), {os.cpu_count()} CPU cores")
+    figure.savefig(FOLDER / "learning.png", dpi=110)
+
+
+def report() -> None:
+    """The figure, and the table on the screen and between the marks in README.md."""
+    draw()
+    text, readme = table(), FOLDER / "README.md"
+    before, _, rest = readme.read_text().partition("<!-- results -->")
+    _, _, after = rest.partition("<!-- /results -->")
+    readme.write_text(f"{before}<!-- results -->\n{text}\n<!-- /results -->{after}")
+    print(text, *verdicts(), sep="\n")
+
+
+def main() -> None:
+    """Runs both sides in turn, seed by seed, then reports."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, nargs="*", help="run these again")
+    parser.add_argument("--report", action="store_true", help="draw only")
+    arguments = parser.parse_args()
+    if not arguments.report:
+        (FOLDER / "results").mkdir(exist_ok=True)
+        for seed in arguments.seeds or SEEDS:
+            for side in ("rfo", "ppo"):
+                if arguments.seeds or not results(side, seed).exists():
+                    run(side, seed)
+    report()
+
+
+if __name__ == "__main__":
+    main()
