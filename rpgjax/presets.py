@@ -9,8 +9,8 @@ from rpgjax.training.settings import TrainSettings
 # What differs from an agent's defaults on a task, for every algorithm that has the field.
 TASKS: dict[str, dict[str, Any]] = {
     "ant": {},
-    "hopper": {"actor_lambda": 0.8},
-    "walker2d": {"actor_lambda": 0.8},
+    "hopper": {"actor_lambda": 0.9},
+    "walker2d": {"actor_lambda": 0.9},
     "reacher": {"horizon": 16},
     "inverted_double_pendulum": {"horizon": 16},
     "lqr": {"episode_length": 64, "horizon": 16, "discount": 0.98},

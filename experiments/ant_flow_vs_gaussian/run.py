@@ -32,6 +32,7 @@ EXPERIMENT = Experiment(
         "flow_steps_1": Variant("rfo", "K = 1", ABLATION, {"flow_steps": 1}),
         "flow_steps_2": Variant("rfo", "K = 2", ABLATION, {"flow_steps": 2}),
         "flow_steps_8": Variant("rfo", "K = 8", ABLATION, {"flow_steps": 8}),
+        "two_steps": Variant("rfo", "RFO, K = 2, longer", FULL, {"flow_steps": 2}),
         "no_past": Variant("rfo", "exploration term alone", ABLATION, {"c_past": 0.0}),
         "no_uniform": Variant("rfo", "stability term alone", ABLATION, {"c_uniform": 0.0}),
         "no_regularizers": Variant("rfo", "neither term", ABLATION, NEITHER),
@@ -47,7 +48,7 @@ EXPERIMENT = Experiment(
     },
     figures={
         "comparison": ("rfo", "mean", "shac", "sapo", "apg"),
-        "flow_steps": ("flow_steps_1", "flow_steps_2", "rfo", "flow_steps_8"),
+        "flow_steps": ("flow_steps_1", "two_steps", "rfo", "flow_steps_8"),
         "regularizers": (
             "rfo",
             "constant",

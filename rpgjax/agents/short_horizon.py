@@ -59,6 +59,7 @@ class ShortHorizonConfig:
     learning_rate_decay_steps: int = 1_200_000  # environment steps of linear decay
     adam_b1: Traced = 0.7
     adam_b2: Traced = 0.95
+    actor_average_keep: Traced = 0.0  # of the averaged actor, which is evaluated; 0: the last actor
     weight_decay: Traced = 0.0
     max_grad_norm: Traced = 0.5
     max_cotangent_norm: Traced = 0.0  # of a state's cotangent between two steps; 0: no limit
@@ -82,6 +83,7 @@ class ShortHorizonState(NamedTuple):
     """Everything that an update reads and writes."""
 
     actor: Params
+    averaged_actor: Params  # over updates; for evaluation and export
     actor_optimizer: optax.OptState
     critic: Params
     target_critic: Params
@@ -115,9 +117,10 @@ def short_horizon(episodes: Episodes, config: ShortHorizonConfig, variant: Varia
         window = jax.eval_shape(lambda: roll(actor, normalise, rollout, key)[1])
         return ShortHorizonState(
             actor=actor,
+            averaged_actor=jax.tree.map(jnp.copy, actor),  # donated buffers must not be shared
             actor_optimizer=actor_optimizer.init(actor),
             critic=critic,
-            target_critic=jax.tree.map(jnp.copy, critic),  # donated buffers must not be shared
+            target_critic=jax.tree.map(jnp.copy, critic),
             critic_optimizer=critic_optimizer.init(critic),
             statistics=statistics,
             rollout=rollout,
@@ -225,6 +228,9 @@ def short_horizon(episodes: Episodes, config: ShortHorizonConfig, variant: Varia
         }
         state = ShortHorizonState(
             actor=actor,
+            averaged_actor=optax.incremental_update(
+                actor, state.averaged_actor, 1.0 - config.actor_average_keep
+            ),
             actor_optimizer=actor_state,
             critic=critic,
             target_critic=target_critic,
@@ -240,7 +246,7 @@ def short_horizon(episodes: Episodes, config: ShortHorizonConfig, variant: Varia
     return Agent(
         init=init,
         update=update,
-        policy=lambda state: policy(variant.head, state.actor, state.statistics),
+        policy=lambda state: policy(variant.head, state.averaged_actor, state.statistics),
         steps_per_update=steps_per_update,
     )
 
