@@ -169,3 +169,22 @@ def test_impossible_settings_are_refused_in_one_line():
         check(replace(config, num_envs=3, horizon=3))
     with pytest.raises(ValueError, match="at least 1"):
         check(replace(config, horizon=0))
+
+
+def test_the_averaged_actor_is_what_is_evaluated():
+    agent = make("shac", actor_average_keep=0.75)
+    state = agent.init(jax.random.key(0))
+    average = state.actor
+    for _ in range(3):
+        state, _ = jax.jit(agent.update)(state)
+        average = jax.tree.map(lambda old, new: 0.75 * old + 0.25 * new, average, state.actor)
+    for ours, expected in zip(*map(jax.tree.leaves, (state.averaged_actor, average)), strict=True):
+        np.testing.assert_allclose(ours, expected, rtol=1e-5, atol=1e-7)
+    observation = jnp.array([0.3, -0.2])
+    _, action = agent.policy(state).mode((), observation)
+    _, last = agent.policy(state._replace(averaged_actor=state.actor)).mode((), observation)
+    assert not np.allclose(action, last)
+    plain = make("shac")
+    after, _ = jax.jit(plain.update)(plain.init(jax.random.key(0)))
+    same = jax.tree.map(np.array_equal, after.averaged_actor, after.actor)
+    assert all(jax.tree.leaves(same))
