@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: setup train test bench lint
+.PHONY: setup train test bench bench-learning lint
 
 setup: $(READY)
 
@@ -21,6 +21,9 @@ test: $(READY)
 
 bench: $(READY)
 	$(BIN)/rpgjax bench $(ARGS)
+
+bench-learning: $(READY)
+	$(BIN)/python experiments/bench_learning/run.py $(ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -8,7 +8,7 @@ from rpgjax.training.settings import TrainSettings
 
 # What differs from an agent's defaults on a task, for every algorithm that has the field.
 TASKS: dict[str, dict[str, Any]] = {
-    "ant": {},
+    "ant": {"flow_steps": 2, "actor_average_keep": 0.9},
     "hopper": {"actor_lambda": 0.9},
     "walker2d": {"actor_lambda": 0.9},
     "reacher": {"horizon": 16},
