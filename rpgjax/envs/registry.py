@@ -1,8 +1,10 @@
 """Tasks by name: Brax's locomotion tasks, the analytic ones, and the user's own."""
 
+import contextlib
 import difflib
 import importlib
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rpgjax.envs.quiet import quiet_brax, quiet_models
@@ -92,10 +94,30 @@ def _brax(name: str) -> Callable[[str], Env]:
 
             from rpgjax.physics.backends import differentiable
         _repair_fluid()
-        with quiet_models():
-            return differentiable(envs.get_environment(name, backend=backend))
+        with quiet_models(), _mjx_in_jax():
+            try:
+                return differentiable(envs.get_environment(name, backend=backend))
+            except NotImplementedError as error:
+                raise ValueError(
+                    f"{backend} does not support the task {name!r}: {error}"
+                ) from error
 
     return build
+
+
+@contextlib.contextmanager
+def _mjx_in_jax() -> Iterator[None]:
+    """Keeps MJX to its JAX implementation: the one in Warp has no derivative."""
+    switch = "MJX_GPU_DEFAULT_WARP"
+    before = os.environ.get(switch)
+    os.environ[switch] = "false"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[switch]
+        else:
+            os.environ[switch] = before
 
 
 def _analytic(name: str) -> Callable[[], Env]:

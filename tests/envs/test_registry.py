@@ -1,5 +1,6 @@
 """Names to tasks."""
 
+import os
 import subprocess
 import sys
 
@@ -122,3 +123,30 @@ def test_building_a_task_is_quiet_but_hides_nothing_else(tmp_path):
     ]
     assert "my own warning" in done.stderr
     assert not list(tmp_path.iterdir())  # no MUJOCO_LOG.TXT
+
+
+def test_mjx_is_built_in_jax_wherever_warp_is_the_default(monkeypatch):
+    from brax import envs
+
+    seen = []
+    monkeypatch.setenv("MJX_GPU_DEFAULT_WARP", "true")
+
+    def build(name, backend):
+        seen.append(os.environ["MJX_GPU_DEFAULT_WARP"])
+        return bandit()
+
+    monkeypatch.setattr(envs, "get_environment", build)
+    registry.make("ant", "mjx")
+    assert seen == ["false"]
+    assert os.environ["MJX_GPU_DEFAULT_WARP"] == "true"
+
+
+def test_a_model_that_a_backend_cannot_step_is_one_clear_line(monkeypatch):
+    from brax import envs
+
+    def refuse(name, backend):
+        raise NotImplementedError("geoms of type SDF")
+
+    monkeypatch.setattr(envs, "get_environment", refuse)
+    with pytest.raises(ValueError, match="mjx does not support the task 'ant': geoms of type SDF"):
+        registry.make("ant", "mjx")
