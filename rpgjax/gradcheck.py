@@ -236,8 +236,8 @@ def compare(
     """Median over environments of the error against tiny differences, and of the smoothed cosine.
 
     Of the tiny steps, each environment takes the one whose difference agrees best with the next
-    one's: large steps miss the curvature, small ones drown in rounding. Where the next larger and
-    smaller ones disagree because a contact switches in between, so does the derivative.
+    one's: large steps miss the curvature, small ones drown in rounding. An environment whose
+    differences never agree is at the switch of a contact; the median passes over a few of them.
     """
     generator = np.random.default_rng(seed)
     gradient = np.asarray(programs.gradient(actions, states, count))
