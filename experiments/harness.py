@@ -94,7 +94,7 @@ def draw(experiment: Experiment, figure: str) -> None:
     names = [n for n in experiment.figures[figure] if experiment.results(n).exists()]
     if not names:
         return
-    picture, axes = plt.subplots(1, 2, figsize=(10, 4), sharey=True, layout="constrained")
+    picture, axes = plt.subplots(1, 2, figsize=(10, 4.4), sharey=True, layout="constrained")
     for axis, key, title in zip(axes, CURVES, ("deterministic", "stochastic"), strict=True):
         for name in names:
             steps, values = curves(experiment, name, key)
@@ -105,7 +105,8 @@ def draw(experiment: Experiment, figure: str) -> None:
         axis.set(xlabel="environment steps (millions)", title=f"{title} policy")
         axis.grid(alpha=0.3)
     axes[0].set_ylabel("return of an episode")
-    axes[0].legend()
+    handles, labels = axes[0].get_legend_handles_labels()
+    picture.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
     task = f"{experiment.env.capitalize()} ({experiment.backend})"
     picture.suptitle(f"Brax {task}: mean and range of {experiment.seeds} seeds")
     picture.savefig(experiment.folder / f"{figure}.png", dpi=110)
