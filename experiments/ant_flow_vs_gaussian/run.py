@@ -14,10 +14,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from harness import Experiment, Variant, main
 
 FULL, ABLATION = 340, 200  # updates of 64 x 32 environment steps: 0.70M and 0.41M
-LAST = {"actor_average_keep": 0.0}
-BASE = {
-    "flow_steps": 4
-} | LAST  # the public port's K, and no averaging: what the ablations start from
+FREE = {"max_cotangent_norm": 0.0}
+LAST = FREE | {"actor_average_keep": 0.0}
+BASE = LAST | {"flow_steps": 4}  # the public port's K, no stabiliser: what the ablations start from
 
 
 def base(label: str, updates: int = ABLATION, **changes: Any) -> Variant:
