@@ -8,7 +8,7 @@ from rpgjax.training.settings import TrainSettings
 
 # What differs from an agent's defaults on a task, for every algorithm that has the field.
 TASKS: dict[str, dict[str, Any]] = {
-    # A few environments' gradients, ants about to flip, are 50 times the median: without the limit they
+    # A few environments' gradients, ants about to flip, are up to 60 times the median: without the limit they
     # steer every update, and runs collapse and recover.
     "ant": {"flow_steps": 2, "actor_average_keep": 0.9, "max_cotangent_norm": 0.15},
     "hopper": {"actor_lambda": 0.9},

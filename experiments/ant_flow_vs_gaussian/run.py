@@ -24,6 +24,11 @@ def base(label: str, updates: int = ABLATION, **changes: Any) -> Variant:
     return Variant("rfo", f"base, {label}", updates, BASE | changes)
 
 
+def free(label: str, **changes: Any) -> Variant:
+    """The preset without the limit on cotangents, with some fields changed."""
+    return Variant("rfo", f"free, {label}", FULL, FREE | changes)
+
+
 SHORT = {"learning_rate_decay_steps": 700_000, "regularizer_decay_steps": 700_000}
 
 EXPERIMENT = Experiment(
@@ -42,6 +47,9 @@ EXPERIMENT = Experiment(
         "rfo_last": Variant("rfo", "RFO, free, last actor", FULL, LAST),
         "shac_last": Variant("shac", "SHAC, free, last actor", FULL, LAST),
         "sapo_last": Variant("sapo", "SAPO, free, last actor", FULL, LAST),
+        "free_half_rate": free("half the learning rate", actor_learning_rate=1e-3),
+        "free_short_rate": free("rate decays over 0.7M", learning_rate_decay_steps=700_000),
+        "free_more_past": free("2.5 times the stability term", c_past=0.5),
         "base": Variant("rfo", "base: K = 4, free, last actor", FULL, BASE),
         "mean": base("mean of critics", FULL, actor_value="mean"),
         "short_decays": base("decays over 0.7M", FULL, **SHORT),
@@ -60,6 +68,7 @@ EXPERIMENT = Experiment(
     figures={
         "comparison": ("rfo", "shac", "sapo", "apg"),
         "stabilisers": ("rfo", "rfo_free", "rfo_last"),
+        "instead": ("rfo", "rfo_free", "free_half_rate", "free_short_rate", "free_more_past"),
         "stabilisers_gaussian": (
             "shac",
             "shac_free",
