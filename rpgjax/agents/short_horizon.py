@@ -62,7 +62,9 @@ class ShortHorizonConfig:
     actor_average_keep: Traced = 0.0  # of the averaged actor, which is evaluated; 0: the last actor
     weight_decay: Traced = 0.0
     max_grad_norm: Traced = 0.5
-    max_cotangent_norm: Traced = 0.0  # of a state's cotangent between two steps; 0: no limit
+    max_cotangent_norm: Traced = (
+        0.0  # between two steps, of an environment's own J / H; 0: no limit
+    )
     cotangent_decay: Traced = 1.0  # kept of it at each step on its way back; 1: off
     critic_passes: int = 8  # passes over the window's samples in an update
     critic_minibatches: int = 4  # minibatches in a pass
@@ -106,7 +108,8 @@ def short_horizon(episodes: Episodes, config: ShortHorizonConfig, variant: Varia
     critic_optimizer = optimizer(config, config.critic_learning_rate, critic_steps)
     over_critics = {"mean": jnp.mean, "min": jnp.min}
     steps_per_update = config.num_envs * config.horizon
-    stabilise = stabiliser(config.max_cotangent_norm, config.cotangent_decay)
+    # The loss is the mean over environments: the limit is told for one of them alone.
+    stabilise = stabiliser(config.max_cotangent_norm / config.num_envs, config.cotangent_decay)
 
     def init(key: Key) -> ShortHorizonState:
         actor_key, critic_key, rollout_key, key = jax.random.split(key, 4)
