@@ -62,9 +62,7 @@ class ShortHorizonConfig:
     actor_average_keep: Traced = 0.0  # of the averaged actor, which is evaluated; 0: the last actor
     weight_decay: Traced = 0.0
     max_grad_norm: Traced = 0.5
-    max_cotangent_norm: Traced = (
-        0.0  # between two steps, of an environment's own J / H; 0: no limit
-    )
+    max_cotangent_norm: Traced = 0.0  # limit between two steps, on one environment's J / H; 0: off
     cotangent_decay: Traced = 1.0  # kept of it at each step on its way back; 1: off
     critic_passes: int = 8  # passes over the window's samples in an update
     critic_minibatches: int = 4  # minibatches in a pass

@@ -188,3 +188,14 @@ def test_the_averaged_actor_is_what_is_evaluated():
     after, _ = jax.jit(plain.update)(plain.init(jax.random.key(0)))
     same = jax.tree.map(np.array_equal, after.averaged_actor, after.actor)
     assert all(jax.tree.leaves(same))
+
+
+def test_the_limit_on_cotangents_reaches_the_gradient():
+    def norm(limit):
+        agent = make("shac", max_cotangent_norm=limit)
+        state = agent.init(jax.random.key(0))
+        return float(jax.jit(agent.update)(state)[1]["train/grad_norm"])
+
+    free, loose, tight = norm(0.0), norm(1e6), norm(1e-9)
+    assert loose == pytest.approx(free, rel=1e-4)
+    assert tight < 0.9 * free  # what reaches the actor within a step is never limited
