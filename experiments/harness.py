@@ -146,8 +146,12 @@ def report(experiment: Experiment) -> None:
     """Figures beside the script, the table on the screen and between the marks in README.md."""
     for figure in experiment.figures:
         draw(experiment, figure)
-    text = table(experiment)
-    readme = experiment.folder / "README.md"
+    fill_readme(experiment.folder, table(experiment))
+
+
+def fill_readme(folder: Path, text: str) -> None:
+    """Prints a table and puts it between the marks in the folder's README.md."""
+    readme = folder / "README.md"
     before, _, rest = readme.read_text().partition("<!-- results -->")
     _, _, after = rest.partition("<!-- /results -->")
     readme.write_text(f"{before}<!-- results -->\n{text}\n<!-- /results -->{after}")

@@ -24,6 +24,10 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from harness import fill_readme
+
 from rpgjax.training.bench import ROOT, prepare_peer
 from rpgjax.training.runs import device_description, git_commit, versions
 
@@ -155,11 +159,8 @@ def draw() -> None:
 def report() -> None:
     """The figure, and the table on the screen and between the marks in README.md."""
     draw()
-    text, readme = table(), FOLDER / "README.md"
-    before, _, rest = readme.read_text().partition("<!-- results -->")
-    _, _, after = rest.partition("<!-- /results -->")
-    readme.write_text(f"{before}<!-- results -->\n{text}\n<!-- /results -->{after}")
-    print(text, *verdicts(), sep="\n")
+    fill_readme(FOLDER, table())
+    print(*verdicts(), sep="\n")
 
 
 def main() -> None:

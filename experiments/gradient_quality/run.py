@@ -22,6 +22,10 @@ import numpy as np
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from harness import fill_readme
+
 from rpgjax.envs import registry
 from rpgjax.training.runs import device_description, git_commit, versions
 
@@ -137,11 +141,7 @@ def draw() -> None:
 def report() -> None:
     """The figure, and the table on the screen and between the marks in README.md."""
     draw()
-    text, readme = table(), FOLDER / "README.md"
-    before, _, rest = readme.read_text().partition("<!-- results -->")
-    _, _, after = rest.partition("<!-- /results -->")
-    readme.write_text(f"{before}<!-- results -->\n{text}\n<!-- /results -->{after}")
-    print(text)
+    fill_readme(FOLDER, table())
 
 
 def main() -> None:
