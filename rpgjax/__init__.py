@@ -45,4 +45,7 @@ def __getattr__(name: str) -> Any:
 
     if name not in _HOMES:
         raise AttributeError(f"module 'rpgjax' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    from rpgjax.envs.quiet import quiet_brax
+
+    with quiet_brax():
+        return getattr(importlib.import_module(_HOMES[name]), name)

@@ -1,6 +1,8 @@
 """The floors of the house: imports run downwards only."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 PACKAGE = Path(__file__).parent.parent / "rpgjax"
@@ -56,3 +58,10 @@ def test_agents_are_known_to_training_through_their_contract_only():
                 "rpgjax.agents."
             ):
                 assert node.module == "rpgjax.agents.agent", path.name
+
+
+def test_importing_prints_nothing():
+    program = "import rpgjax; rpgjax.train, rpgjax.make, rpgjax.preset"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0
+    assert done.stdout == ""
