@@ -11,6 +11,7 @@ from brax.envs import Env, State
 from rpgjax import gradcheck as check
 from rpgjax.agents.agent import Policy
 from rpgjax.cli import main
+from rpgjax.training.figures import gradient_quality
 
 
 class Track(Env):
@@ -84,9 +85,12 @@ def test_broken_gradients_are_counted_where_they_begin_and_not_before():
     assert json.loads(text)[-1]["grad_norm_median"] is None
 
 
-def test_a_reward_that_ignores_the_actions_has_no_direction():
-    row = rows(lambda x, t: jnp.ones(()))[-1]
+def test_a_reward_that_ignores_the_actions_has_no_direction(tmp_path):
+    found = rows(lambda x, t: jnp.ones(()))
+    row = found[-1]
     assert row.grad_norm_max == 0 and row.smoothed_cosine is None and row.fd_relative_error == 0
+    gradient_quality(check.to_json(found), tmp_path / "zeros.png")
+    assert (tmp_path / "zeros.png").exists()
 
 
 def test_a_policy_is_followed_to_the_last_state_before_a_fall():

@@ -126,7 +126,10 @@ def draw() -> None:
             for axis, key in ((left, "grad_norm_median"), (right, "smoothed_cosine")):
                 values = [np.nan if row[key] is None else row[key] for row in rows]
                 axis.plot(at, values, ".-", color=f"C{index}", label=backend)
-        left.set(xscale="log", yscale="log", title=name)
+        any_norm = any(
+            r["grad_norm_max"] for cell, c in found.items() if cell[0] == name for r in c
+        )
+        left.set(xscale="log", yscale="log" if any_norm else "linear", title=name)
         right.set(xscale="log", ylim=(-0.3, 1.05), title=name)
         left.set_xticks(at, [str(horizon) for horizon in at])
         for axis in (left, right):

@@ -128,7 +128,8 @@ def gradient_quality(rows: Sequence[dict[str, Any]], path: Path) -> None:
     for colour, (label, name) in zip(_COLOURS, kinds, strict=False):
         norms = [row[f"grad_norm_{name}"] or np.nan for row in rows]  # no zeros on a log scale
         top.plot(at, norms, color=colour, label=label, marker=".")
-    top.set(xscale="log", yscale="log", ylabel="gradient norm")
+    some = any(row["grad_norm_max"] for row in rows)
+    top.set(xscale="log", yscale="log" if some else "linear", ylabel="gradient norm")
     top.set_title(f"{rows[0]['env']} ({rows[0]['backend']})")
     top.legend(frameon=False, title="of the environments")
     cosines = [np.nan if (c := row["smoothed_cosine"]) is None else c for row in rows]
