@@ -123,17 +123,12 @@ def differentiable(env: Env) -> Env:
         return env
     if not isinstance(env, PipelineEnv):
         return env
-    fast = env._pipeline is brax_spring and not env._debug
-    reason = unsupported(env.sys) if fast else None
-    if reason is not None:
-        logger.info("brax's own spring physics for %s: %s", type(env).__name__, reason)
-        fast = False
-    if fast:
-        step = _fast_step(env)
-    elif env._pipeline is brax_mjx:
-        step = _mjx_step(env)
-    else:
-        step = _checkpointed_step(env)
+    step = _mjx_step(env) if env._pipeline is brax_mjx else _checkpointed_step(env)
+    if env._pipeline is brax_spring and not env._debug:
+        try:
+            step = _fast_step(env)
+        except UnsupportedSystemError as error:
+            logger.info("brax's own spring physics for %s: %s", type(env).__name__, error)
     env = copy.copy(env)
     env.pipeline_step = step
     return env
