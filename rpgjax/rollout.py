@@ -70,7 +70,8 @@ def unroll(
     key: Key,
     horizon: int,
     probe: Array | None = None,
-    stabilise: Callable[[EpisodeState], EpisodeState] = lambda state: state,
+    stabilise: Callable[[EpisodeState, Any], EpisodeState] = lambda state, step_input: state,
+    step_inputs: Any = (),
 ) -> tuple[RolloutState, Transition]:
     """Steps the batch `horizon` times; differentiable in `params`.
 
@@ -87,8 +88,9 @@ def unroll(
         probe: (B,) zeros or None. Where the backward pass meets a non-finite cotangent, that
             environment's cotangent is replaced by zeros, and the gradient with respect to its probe
             is 1 or more (see `guard`).
-        stabilise: applied to one environment's state before each step; an identity that tempers the
-            gradient on its way back (`rpgjax.physics.stabilizers`).
+        stabilise: applied to one environment's state, and its part of `step_inputs`, before each step;
+            an identity that tempers the gradient on its way back (`rpgjax.physics.stabilizers`).
+        step_inputs: what `stabilise` gets beside the state, leaves (T, B, ...).
 
     Returns:
         The state after the window, and the window (T, B, ...).
@@ -96,9 +98,11 @@ def unroll(
     num_envs = state.episode.step_count.shape[0]
     probe = jnp.zeros(num_envs) if probe is None else probe
 
-    def step(bank: Any, episode: EpisodeState, carry: Carry, probe: Array, key: Key):
+    def step(
+        bank: Any, episode: EpisodeState, carry: Carry, probe: Array, step_input: Any, key: Key
+    ):
         action_key, reset_key, carry_key = jax.random.split(key, 3)
-        episode = stabilise(episode)
+        episode = stabilise(episode, step_input)
         seen = observation(episode)
         carry, drawn = head.sample(params, carry, normalise(seen), action_key)
         episode, action = guard((episode, drawn.action), probe)
@@ -121,15 +125,17 @@ def unroll(
         )
         return episode, carry, transition
 
-    def batched_step(loop: tuple[EpisodeState, Carry], key: Key):
+    def batched_step(loop: tuple[EpisodeState, Carry], inputs: tuple[Any, Key]):
+        step_input, key = inputs
         keys = jax.random.split(key, num_envs)
-        episode, carry, transition = jax.vmap(step, (None, 0, 0, 0, 0))(
-            state.bank, *loop, probe, keys
+        episode, carry, transition = jax.vmap(step, (None, 0, 0, 0, 0, 0))(
+            state.bank, *loop, probe, step_input, keys
         )
         return (episode, carry), transition
 
     loop = jax.lax.stop_gradient((state.episode, state.carry))
-    (episode, carry), transitions = jax.lax.scan(batched_step, loop, jax.random.split(key, horizon))
+    inputs = (step_inputs, jax.random.split(key, horizon))
+    (episode, carry), transitions = jax.lax.scan(batched_step, loop, inputs)
     return RolloutState(episode, carry, state.bank), transitions
 
 

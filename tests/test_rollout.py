@@ -7,6 +7,7 @@ from brax.envs import Env, State
 from rpgjax.envs import analytic
 from rpgjax.envs.episodes import episodes
 from rpgjax.objectives.returns import window_objective
+from rpgjax.physics.adaptive_horizon import cut_and_measure
 from rpgjax.policies import PolicyHead
 from rpgjax.policies.head import no_carry, squash
 from rpgjax.rollout import guard, start, unroll
@@ -165,3 +166,39 @@ def test_guard_is_the_identity_and_counts():
         gradient, count = jax.grad(through, (0, 1))(jnp.arange(3.0), jnp.float32(0.0), weight)
         np.testing.assert_array_equal(gradient, 0.0 if masked else 2.0)
         assert count == masked
+
+
+def test_a_cut_window_has_the_gradient_of_its_pieces():
+    """What AHAC's pieces stand for: windows of their own, that start where the last one stopped."""
+    task, batch = analytic.lqr(), 4
+    gain = jnp.asarray(0.5 * analytic.riccati(task, DISCOUNT).gain, jnp.float32)
+    world, head = episodes(task, episode_length=10**6), linear_head(gain)
+    state = start(head, world, gain, identity, jax.random.key(0), batch)
+    key = jax.random.key(1)
+
+    def cut(gain):
+        keep = jnp.repeat(jnp.array([1.0, 1.0, 1.0, 0.0, 1.0, 1.0])[:, None], batch, 1)
+        window = unroll(
+            head,
+            world,
+            gain,
+            identity,
+            state,
+            key,
+            6,
+            stabilise=lambda state, inputs: cut_and_measure(state, *inputs),
+            step_inputs=(keep, jnp.zeros((6, batch))),
+        )[1]
+        return window.reward.sum()
+
+    def apart(gain):
+        middle, first = unroll(head, world, gain, identity, state, key, 3)
+        second = unroll(head, world, gain, identity, middle, key, 3)[1]
+        return first.reward.sum() + second.reward.sum()
+
+    def whole(gain):
+        return unroll(head, world, gain, identity, state, key, 6)[1].reward.sum()
+
+    ours, expected = jax.jit(jax.grad(cut))(gain), jax.jit(jax.grad(apart))(gain)
+    np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-4)
+    assert not np.allclose(ours, jax.jit(jax.grad(whole))(gain), rtol=1e-2)

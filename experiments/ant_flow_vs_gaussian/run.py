@@ -50,6 +50,8 @@ EXPERIMENT = Experiment(
         "free_half_rate": free("half the learning rate", actor_learning_rate=1e-3),
         "free_short_rate": free("rate decays over 0.7M", learning_rate_decay_steps=700_000),
         "free_more_past": free("2.5 times the stability term", c_past=0.5),
+        "free_decay": free("cotangents decay, 0.9 kept", cotangent_decay=0.9),
+        "free_adaptive": free("adaptive horizon, growth 1.5", max_growth=1.5),
         "base": Variant("rfo", "base: K = 4, free, last actor", FULL, BASE),
         "mean": base("mean of critics", FULL, actor_value="mean"),
         "short_decays": base("decays over 0.7M", FULL, **SHORT),
@@ -67,7 +69,7 @@ EXPERIMENT = Experiment(
     },
     figures={
         "comparison": ("rfo", "shac", "sapo", "apg"),
-        "stabilisers": ("rfo", "rfo_free", "rfo_last"),
+        "stabilisers": ("rfo", "rfo_free", "rfo_last", "free_decay", "free_adaptive"),
         "instead": ("rfo", "rfo_free", "free_half_rate", "free_short_rate", "free_more_past"),
         "stabilisers_gaussian": (
             "shac",

@@ -13,7 +13,8 @@ import jax.numpy as jnp
 from brax.envs import Env
 
 from rpgjax.agents.agent import Agent
-from rpgjax.agents.short_horizon import ShortHorizonConfig, Variant, short_horizon
+from rpgjax.agents.config import ShortHorizonConfig
+from rpgjax.agents.short_horizon import Variant, short_horizon
 from rpgjax.envs.episodes import episodes
 from rpgjax.objectives.flow_matching import flow_matching_loss, uniform_target
 from rpgjax.policies import VelocityField, chunked, flow, velocity_field

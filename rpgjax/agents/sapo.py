@@ -12,7 +12,8 @@ import optax
 from brax.envs import Env
 
 from rpgjax.agents.agent import Agent
-from rpgjax.agents.short_horizon import ShortHorizonConfig, Variant, short_horizon
+from rpgjax.agents.config import ShortHorizonConfig
+from rpgjax.agents.short_horizon import Variant, short_horizon
 from rpgjax.envs.episodes import episodes
 from rpgjax.objectives.entropy import normalised_entropy, target_entropy, temperature_loss
 from rpgjax.policies import gaussian

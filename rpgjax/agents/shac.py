@@ -7,7 +7,8 @@ import jax.numpy as jnp
 from brax.envs import Env
 
 from rpgjax.agents.agent import Agent
-from rpgjax.agents.short_horizon import ShortHorizonConfig, Variant, no_memory, short_horizon
+from rpgjax.agents.config import ShortHorizonConfig
+from rpgjax.agents.short_horizon import Variant, no_memory, short_horizon
 from rpgjax.envs.episodes import episodes
 from rpgjax.policies import PolicyHead, chunked, gaussian
 from rpgjax.types import Traced

@@ -7,8 +7,7 @@ loss, and what is remembered from one update to the next.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,49 +23,25 @@ from rpgjax.agents.agent import (
     policy,
     update_statistics,
 )
-from rpgjax.envs.episodes import Episodes
+from rpgjax.agents.config import ShortHorizonConfig, check, optimizer
+from rpgjax.agents.critic import Samples, fit_critics
+from rpgjax.envs.episodes import Episodes, EpisodeState
 from rpgjax.models.networks import critic_network
 from rpgjax.objectives.returns import lambda_return, window_objective
+from rpgjax.physics.adaptive_horizon import (
+    AdaptiveHorizon,
+    adapt,
+    cut_and_measure,
+    full_horizon,
+    growth,
+    piece_starts,
+)
 from rpgjax.physics.stabilizers import stabiliser
 from rpgjax.policies.head import PolicyHead
 from rpgjax.rollout import Normalise, RolloutState, Transition, start, unroll
-from rpgjax.types import Array, Key, Metrics, Params, Traced
+from rpgjax.types import Array, Key, Metrics, Params
 
 Memory = Any
-
-
-@dataclass(frozen=True)
-class ShortHorizonConfig:
-    """What the three algorithms have in common. `Traced` fields may be arrays; the rest is static."""
-
-    num_envs: int = 64
-    horizon: int = 32  # H, environment steps in a window
-    episode_length: int = 1000  # environment steps until an episode is truncated
-    discount: Traced = 0.99
-    actor_lambda: Traced = 1.0  # 1: SHAC's window objective; less: every step's value enters
-    critic_lambda: Traced = 0.95  # TD(lambda) of the critic's targets
-    return_weight: Traced = 1.0  # multiplies J / H; H gives the J that is not divided
-    critics: int = 2  # independent value networks
-    actor_value: Literal["mean", "min"] = "mean"  # over the critics, in the actor's objective
-    target_value: Literal["mean", "min"] = "min"  # over the critics, in the critics' targets
-    target_critic_keep: Traced = 0.0  # how much of the old target critic stays; 0: no target critic
-    actor_hidden: tuple[int, ...] = (256, 128)
-    critic_hidden: tuple[int, ...] = (128, 128)
-    activation: str = "silu"
-    actor_learning_rate: Traced = 2e-3
-    critic_learning_rate: Traced = 5e-4
-    learning_rate_floor: Traced = 0.2  # fraction of the rates that stays after the decay
-    learning_rate_decay_steps: int = 1_200_000  # environment steps of linear decay
-    adam_b1: Traced = 0.7
-    adam_b2: Traced = 0.95
-    actor_average_keep: Traced = 0.0  # of the averaged actor, which is evaluated; 0: the last actor
-    weight_decay: Traced = 0.0
-    max_grad_norm: Traced = 0.5
-    max_cotangent_norm: Traced = 0.0  # limit between two steps, on one environment's J / H; 0: off
-    cotangent_decay: Traced = 1.0  # kept of it at each step on its way back; 1: off
-    critic_passes: int = 8  # passes over the window's samples in an update
-    critic_minibatches: int = 4  # minibatches in a pass
-    bank_size: int = 128  # pre-sampled reset states
 
 
 class Variant(NamedTuple):
@@ -91,8 +66,16 @@ class ShortHorizonState(NamedTuple):
     statistics: Statistics
     rollout: RolloutState
     memory: Memory
+    adaptive_horizon: AdaptiveHorizon | None  # None: windows are not cut
     update: Array  # () int32
     key: Key
+
+
+class Probes(NamedTuple):
+    """Zeros whose gradients tell what the backward pass met."""
+
+    broken: Array  # (B,), see `rollout.guard`
+    norm: Array | None  # (T, B), of the state's cotangent before each step; None: not measured
 
 
 def short_horizon(episodes: Episodes, config: ShortHorizonConfig, variant: Variant) -> Agent:
@@ -107,7 +90,11 @@ def short_horizon(episodes: Episodes, config: ShortHorizonConfig, variant: Varia
     over_critics = {"mean": jnp.mean, "min": jnp.min}
     steps_per_update = config.num_envs * config.horizon
     # The loss is the mean over environments: the limit is told for one of them alone.
-    stabilise = stabiliser(config.max_cotangent_norm / config.num_envs, config.cotangent_decay)
+    temper = stabiliser(config.max_cotangent_norm / config.num_envs, config.cotangent_decay)
+    adapts = not (isinstance(config.max_growth, float) and config.max_growth == 0.0)
+
+    def stabilise(state: EpisodeState, boundary: tuple[()] | tuple[Array, Array]) -> EpisodeState:
+        return temper(cut_and_measure(state, *boundary) if boundary else state)
 
     def init(key: Key) -> ShortHorizonState:
         actor_key, critic_key, rollout_key, key = jax.random.split(key, 4)
@@ -115,7 +102,10 @@ def short_horizon(episodes: Episodes, config: ShortHorizonConfig, variant: Varia
         statistics = initial_statistics(episodes.observation_size)
         normalise = normaliser(statistics)
         rollout = start(variant.head, episodes, actor, normalise, rollout_key, config.num_envs)
-        window = jax.eval_shape(lambda: roll(actor, normalise, rollout, key)[1])
+        horizon = full_horizon(config.horizon) if adapts else None
+        window = jax.eval_shape(
+            lambda: roll(actor, no_probes(), horizon, normalise, rollout, key)[1]
+        )
         return ShortHorizonState(
             actor=actor,
             averaged_actor=jax.tree.map(jnp.copy, actor),  # donated buffers must not be shared
@@ -126,29 +116,55 @@ def short_horizon(episodes: Episodes, config: ShortHorizonConfig, variant: Varia
             statistics=statistics,
             rollout=rollout,
             memory=variant.init_memory(window),
+            adaptive_horizon=horizon,
             update=jnp.int32(0),
             key=key,
         )
 
+    def no_probes() -> Probes:
+        shape = (config.horizon, config.num_envs)
+        return Probes(jnp.zeros(config.num_envs), jnp.zeros(shape) if adapts else None)
+
     def roll(
-        actor: Params, normalise: Normalise, rollout: RolloutState, key: Key, probe=None
+        actor: Params,
+        probes: Probes,
+        horizon: AdaptiveHorizon | None,
+        normalise: Normalise,
+        rollout: RolloutState,
+        key: Key,
     ) -> tuple[RolloutState, Transition]:
-        head, horizon = variant.head, config.horizon
-        return unroll(head, episodes, actor, normalise, rollout, key, horizon, probe, stabilise)
+        boundaries = ()
+        if horizon is not None:
+            keep = jnp.where(piece_starts(horizon), 0.0, 1.0)
+            boundaries = (jnp.broadcast_to(keep[:, None], probes.norm.shape), probes.norm)
+        return unroll(
+            variant.head,
+            episodes,
+            actor,
+            normalise,
+            rollout,
+            key,
+            config.horizon,
+            probes.broken,
+            stabilise,
+            boundaries,
+        )
 
     def actor_loss(
-        actor: Params, probe: Array, state: ShortHorizonState, roll_key: Key, penalty_key: Key
+        actor: Params, probes: Probes, state: ShortHorizonState, roll_key: Key, penalty_key: Key
     ):
         """-J plus the variant's penalty, and the window it was measured on."""
         normalise = normaliser(state.statistics)
-        rollout, window = roll(actor, normalise, state.rollout, roll_key, probe)
+        rollout, window = roll(
+            actor, probes, state.adaptive_horizon, normalise, state.rollout, roll_key
+        )
         next_values = critic(state.target_critic, normalise(window.next_observation))
         reward = variant.reward(state.memory, window)
         objective = window_objective(
             reward,
             over_critics[config.actor_value](next_values, axis=0),
             window.terminated,
-            window.truncated,
+            bootstrapped(window.truncated, state.adaptive_horizon),
             config.discount,
             config.actor_lambda,
         )
@@ -172,41 +188,27 @@ def short_horizon(episodes: Episodes, config: ShortHorizonConfig, variant: Varia
             config.discount,
             config.critic_lambda,
         )
-        observation = normaliser(state.statistics)(window.observation)
-        samples = (observation, targets, window.finite.astype(targets.dtype))
-        samples = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), samples)
-
-        def loss(params: Params, batch: tuple[Array, Array, Array]) -> Array:
-            observation, target, weight = batch
-            error = (critic(params, observation) - target[None]) ** 2
-            # A sum over the critics: each one's gradient is what it would be alone.
-            return jnp.sum(jnp.mean(error * weight[None], axis=1))
-
-        def step(carry: tuple[Params, optax.OptState], batch: tuple[Array, Array, Array]):
-            params, optimizer_state = carry
-            value, gradient = jax.value_and_grad(loss)(params, batch)
-            params, optimizer_state, _ = descend(
-                critic_optimizer, gradient, params, optimizer_state
-            )
-            return (params, optimizer_state), value
-
-        def one_pass(carry: tuple[Params, optax.OptState], key: Key):
-            order = jax.random.permutation(key, steps_per_update)
-            order = order.reshape(config.critic_minibatches, -1)
-            return jax.lax.scan(
-                lambda c, i: step(c, jax.tree.map(lambda x: x[i], samples)), carry, order
-            )
-
-        carry = (state.critic, state.critic_optimizer)
-        carry, losses = jax.lax.scan(one_pass, carry, jax.random.split(key, config.critic_passes))
-        return *carry, losses[-1].mean() / config.critics
+        samples = Samples(
+            normaliser(state.statistics)(window.observation),
+            targets,
+            window.finite.astype(targets.dtype),
+        )
+        return fit_critics(
+            critic,
+            critic_optimizer,
+            state.critic,
+            state.critic_optimizer,
+            samples,
+            key,
+            config.critic_passes,
+            config.critic_minibatches,
+        )
 
     def update(state: ShortHorizonState) -> tuple[ShortHorizonState, Metrics]:
         key, roll_key, penalty_key, critic_key, bank_key = jax.random.split(state.key, 5)
 
-        probe = jnp.zeros(config.num_envs)
-        (gradient, broken), aux = jax.grad(actor_loss, argnums=(0, 1), has_aux=True)(
-            state.actor, probe, state, roll_key, penalty_key
+        (gradient, probed), aux = jax.grad(actor_loss, argnums=(0, 1), has_aux=True)(
+            state.actor, no_probes(), state, roll_key, penalty_key
         )
         rollout, window, reward, next_values, metrics = jax.lax.stop_gradient(aux)
         actor, actor_state, grad_norm = descend(
@@ -219,9 +221,15 @@ def short_horizon(episodes: Episodes, config: ShortHorizonConfig, variant: Varia
             critic, state.target_critic, 1.0 - config.target_critic_keep
         )
         bank = episodes.refresh_bank(rollout.bank, bank_key)
+        horizon = state.adaptive_horizon
+        if horizon is not None:
+            metrics["train/horizon"] = horizon.steps
+            grown = growth(probed.norm, horizon)
+            metrics["train/growth_max"] = jnp.max(grown)
+            horizon = adapt(horizon, grown, config.max_growth, config.horizon_rate)
         metrics |= {
             "train/grad_norm": grad_norm,
-            "train/nonfinite_fraction": nonfinite_fraction(broken, window.finite),
+            "train/nonfinite_fraction": nonfinite_fraction(probed.broken, window.finite),
             "train/critic_loss": critic_loss,
             "train/reward_mean": jnp.mean(window.reward),
             "train/value_mean": jnp.mean(next_values),
@@ -239,6 +247,7 @@ def short_horizon(episodes: Episodes, config: ShortHorizonConfig, variant: Varia
             statistics=update_statistics(state.statistics, window.observation),
             rollout=rollout._replace(bank=bank),
             memory=variant.update_memory(state.memory, window),
+            adaptive_horizon=horizon,
             update=state.update + 1,
             key=key,
         )
@@ -252,31 +261,11 @@ def short_horizon(episodes: Episodes, config: ShortHorizonConfig, variant: Varia
     )
 
 
-def optimizer(
-    config: ShortHorizonConfig, learning_rate: float | Array, steps_per_update: int
-) -> optax.GradientTransformation:
-    """AdamW with clipped gradients; the rate falls linearly to its floor, then stays there."""
-    updates = max(1, config.learning_rate_decay_steps // (config.num_envs * config.horizon))
-    schedule = optax.linear_schedule(
-        learning_rate, learning_rate * config.learning_rate_floor, updates * steps_per_update
-    )
-    return optax.chain(
-        optax.clip_by_global_norm(config.max_grad_norm),
-        optax.scale_by_adam(config.adam_b1, config.adam_b2),
-        optax.add_decayed_weights(config.weight_decay),
-        optax.scale_by_learning_rate(schedule),
-    )
-
-
-def check(config: ShortHorizonConfig) -> None:
-    """Raises ValueError, in one line, where static fields cannot work together."""
-    samples = config.num_envs * config.horizon
-    if config.num_envs < 1 or config.horizon < 1 or config.episode_length < 1:
-        raise ValueError("num_envs, horizon and episode_length must be at least 1")
-    if samples % config.critic_minibatches:
-        raise ValueError(
-            f"num_envs * horizon = {samples} can't be cut into {config.critic_minibatches} minibatches"
-        )
+def bootstrapped(truncated: Array, horizon: AdaptiveHorizon | None) -> Array:
+    """Where the critic takes over in the actor's objective, (T, B): time limits and pieces' ends."""
+    if horizon is None:
+        return truncated
+    return truncated | jnp.roll(piece_starts(horizon), -1)[:, None]
 
 
 def no_memory(window: Transition) -> tuple[()]:

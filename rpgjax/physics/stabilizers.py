@@ -2,6 +2,7 @@
 
 Each is a function of one environment's state, applied between two steps of a rollout; under `vmap`
 every environment is treated alone. All of them trade bias for variance, and all are off by default.
+`adaptive_horizon.py` has the one that remembers something from update to update.
 """
 
 from collections.abc import Callable

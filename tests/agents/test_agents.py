@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from rpgjax.agents import AGENTS
+from rpgjax.agents.config import check
 from rpgjax.agents.rfo import decisions
-from rpgjax.agents.short_horizon import check
 from rpgjax.envs import analytic
 from rpgjax.rollout import Transition
 
@@ -199,3 +199,22 @@ def test_the_limit_on_cotangents_reaches_the_gradient():
     free, loose, tight = norm(0.0), norm(1e6), norm(1e-9)
     assert loose == pytest.approx(free, rel=1e-4)
     assert tight < 0.9 * free  # what reaches the actor within a step is never limited
+
+
+def test_the_horizon_adapts_to_how_stiff_the_dynamics_are():
+    def horizon(limit):
+        agent = make("shac", max_growth=limit, horizon=8, horizon_rate=0.5)
+        state, metrics = train(agent, 12)
+        assert float(metrics["train/horizon"][0]) == 8.0
+        return float(state.adaptive_horizon.steps)
+
+    assert horizon(1e9) == 8.0
+    assert horizon(1e-3) < 4.0
+
+
+def test_a_horizon_that_never_adapts_changes_nothing():
+    norms = []
+    for limit in (0.0, 1e9):
+        agent = make("shac", max_growth=limit)
+        norms.append(np.asarray(train(agent, 3)[1]["train/grad_norm"]))
+    np.testing.assert_allclose(*norms, rtol=1e-4)
