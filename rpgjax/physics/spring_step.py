@@ -17,6 +17,8 @@ from rpgjax.physics.spring import Drive, Links, drive, substep
 from rpgjax.physics.spring_state import Outputs, Packed, outputs, pack, unpack
 from rpgjax.physics.spring_system import SpringSystem
 
+BLOCK = 256  # environments stepped at once on a CPU, measured on ant and hopper (128 to 512)
+
 
 def batch_last(function: Callable[..., Any]) -> Callable[..., Any]:
     """Makes a function of arrays ``(..., batch)`` take ``vmap`` by growing the batch.
@@ -50,6 +52,34 @@ def batch_last(function: Callable[..., Any]) -> Callable[..., Any]:
         return result, jax.tree.map(lambda _: True, result)
 
     return batched  # ty: ignore
+
+
+def in_blocks(function: Callable[..., Any], width: int | None) -> Callable[..., Any]:
+    """Runs a function of arrays ``(..., batch)`` on blocks of ``width`` columns, one after the other.
+
+    A substep has a thousand intermediate rows: of a few columns they stay in a core's cache, of many they
+    go to memory and back. A batch that is no multiple of the width is left whole, as is any where the
+    width is None.
+    """
+    if width is None:
+        return function
+
+    def blocked(*args: Any) -> Any:
+        batch = jax.tree.leaves(args)[0].shape[-1]
+        if batch <= width or batch % width:
+            return function(*args)
+
+        def split(x: jax.Array) -> jax.Array:
+            return jnp.moveaxis(x.reshape((*x.shape[:-1], batch // width, width)), -2, 0)
+
+        def merge(x: jax.Array) -> jax.Array:
+            x = jnp.moveaxis(x, 0, -2)
+            return x.reshape((*x.shape[:-2], batch))
+
+        result = jax.lax.map(lambda block: function(*block), jax.tree.map(split, args))
+        return jax.tree.map(merge, result)
+
+    return blocked
 
 
 def spring_step(system: SpringSystem, substeps: int) -> Callable[[Packed, jax.Array], Outputs]:
@@ -117,9 +147,10 @@ def spring_step(system: SpringSystem, substeps: int) -> Callable[[Packed, jax.Ar
         (links, _, towards_tau), _ = jax.lax.scan(body, start, before, reverse=True)
         return pack(system, links), drive_vjp(towards_tau)[0]
 
-    batched_forward = batch_last(forward)
-    batched_trajectory = batch_last(trajectory)
-    batched_backward = batch_last(backward)
+    width = BLOCK if jax.default_backend() == "cpu" else None
+    batched_forward = batch_last(in_blocks(forward, width))
+    batched_trajectory = batch_last(in_blocks(trajectory, width))
+    batched_backward = batch_last(in_blocks(backward, width))
 
     @jax.custom_vjp
     def step(state: Packed, action: jax.Array) -> Outputs:

@@ -10,6 +10,7 @@ import pytest
 from brax import envs
 from brax.envs.base import PipelineEnv
 
+from rpgjax.physics import spring_step
 from rpgjax.physics.backends import differentiable
 
 TASKS = ["ant", "hopper"]
@@ -133,6 +134,37 @@ def test_any_nesting_of_vmap_and_grad_agrees() -> None:
     )
     assert_close(jax.jit(jax.vmap(jax.vmap(jax.grad(value))))(actions), one_by_one, 1e-12)
     assert_close(jax.jit(jax.grad(total))(actions), one_by_one, 1e-12)
+
+
+@pytest.mark.parametrize("batch", [6, 7])  # three blocks, and no whole number of them
+def test_blocks_of_environments_step_and_differentiate_as_one(batch: int, monkeypatch) -> None:
+    env = task("hopper", 1)
+    state, actions = start(env, -0.05), random_actions(env, batch)
+
+    def gradients() -> tuple[jax.Array, jax.Array]:
+        step = differentiable(env).pipeline_step
+        value = jax.vmap(jax.value_and_grad(lambda action: probe(step(state, action))))
+        return jax.jit(value)(actions)
+
+    whole = gradients()
+    monkeypatch.setattr(spring_step, "BLOCK", 2)
+    assert_close(gradients(), whole, 1e-12)
+
+
+def test_blocks_are_cut_and_put_together_in_order() -> None:
+    x, y = jnp.arange(24.0).reshape(2, 12), jnp.arange(12.0)[None]
+    seen = []
+
+    def double(x: jax.Array, y: jax.Array) -> dict[str, jax.Array]:
+        seen.append(x.shape)
+        return {"a": 2 * x, "b": x + y}
+
+    result = spring_step.in_blocks(double, 4)(x, y)
+    assert seen == [(2, 4)]
+    assert jnp.array_equal(result["a"], 2 * x) and jnp.array_equal(result["b"], x + y)
+    spring_step.in_blocks(double, 5)(x, y)  # 12 is no multiple of 5
+    spring_step.in_blocks(double, None)(x, y)
+    assert seen == [(2, 4), (2, 12), (2, 12)]
 
 
 def test_free_fall_is_semi_implicit_eulers_closed_form() -> None:
