@@ -17,6 +17,7 @@ import matplotlib.pyplot as plt
 
 CURVES = ("eval/return_mean", "eval/stochastic_return_mean")
 KEPT = ("env_steps", *CURVES, "eval/episode_length_mean")
+KEPT_IF_THERE = ("train/horizon", "train/growth_max")  # what an adaptive horizon did
 
 
 class Variant(NamedTuple):
@@ -67,6 +68,8 @@ def run(experiment: Experiment, name: str) -> None:
     for rows in done.rows:
         evaluated = [row for row in rows if CURVES[0] in row]
         curve: dict[str, Any] = {key: [row[key] for row in evaluated] for key in KEPT}
+        there = [key for key in KEPT_IF_THERE if key in evaluated[0]]
+        curve |= {key: [row[key] for row in evaluated] for key in there}
         curve["train/nonfinite_fraction_max"] = max(r["train/nonfinite_fraction"] for r in rows)
         seeds.append(curve)
     content = {

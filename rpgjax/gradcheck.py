@@ -330,6 +330,7 @@ def report(rows: list[Row]) -> None:
             f"{row.forward_steps_per_second / row.gradient_steps_per_second:.1f}",
         )
     Console().print(table)
+    print("bad: environments whose gradient isn't finite; they are not in the norms")
     print("error: automatic differentiation against central differences, float64, median")
     print(
         f"cosine: the gradient against slopes over steps of {SMOOTHING:g} in every action, median"

@@ -90,11 +90,14 @@ def growth(norms: Array, horizon: AdaptiveHorizon) -> Array:
 def adapt(
     horizon: AdaptiveHorizon, growth: Array, limit: Array | float, rate: Array | float
 ) -> AdaptiveHorizon:
-    """One step of the dual ascent: shorter while `growth` (T,) is above `limit`, else longer."""
+    """One step of the dual ascent: shorter while `growth` (T,) is above `limit`, else longer.
+
+    A limit of 0 is how a sweep says off: the horizon goes to the whole window and stays there.
+    """
     window = growth.shape[0]
     # A piece's last step has nothing to grow from. Of a single step no growth is known: it gets longer.
     inside = jnp.arange(window) < jnp.maximum(jnp.round(horizon.steps) - 1, 1)
-    error = jnp.minimum(growth / limit, 2.0) - 1.0
+    error = jnp.where(limit > 0, jnp.minimum(growth / limit, 2.0), 0.0) - 1.0
     multipliers = jnp.clip(horizon.multipliers + rate * jnp.where(inside, error, 0.0), -1.0, 1.0)
     steps = horizon.steps - rate * jnp.sum(jnp.where(inside, multipliers, 0.0))
     return AdaptiveHorizon(jnp.clip(steps, 1.0, window), multipliers)

@@ -34,7 +34,8 @@ def clip_cotangent(tree: Tree, limit: Array | float) -> Tree:
     """Identity. Backward: the state's cotangent is shortened to a norm of at most `limit`.
 
     The norm is over all of the state's float entries together, so the direction stays. An infinite
-    limit changes nothing. A norm that is not finite is left alone: it has to be seen.
+    limit changes nothing, nor does 0, which is how a sweep says off. A norm that is not finite is left
+    alone: it has to be seen.
     """
     del limit
     return tree
@@ -48,7 +49,7 @@ def _clip_backward(limit: Array | float, cotangent: Any) -> tuple[Any, Array | f
     squares = [jnp.sum(x**2) for x in jax.tree.leaves(cotangent) if _is_float(x)]
     norm = jnp.sqrt(sum(squares))
     # 0 / 0 and inf / inf where nothing is to be shortened: the ratio is taken only beyond the limit.
-    beyond = jnp.isfinite(norm) & (norm > limit)
+    beyond = jnp.isfinite(norm) & (norm > limit) & (limit > 0)
     scale = jnp.where(beyond, limit / jnp.where(beyond, norm, 1.0), 1.0)
     return _scaled(cotangent, scale), jax.tree.map(jnp.zeros_like, limit)
 

@@ -80,6 +80,13 @@ def test_the_horizon_follows_the_constraint(found, longer):
     assert lengths[-1] == (16.0 if longer else 1.0)
 
 
+def test_a_limit_of_zero_leaves_the_window_whole():
+    horizon = full_horizon(16)
+    for _ in range(5):
+        horizon = adapt(horizon, jnp.full(16, 1e6), jnp.float32(0.0), 0.05)
+    assert float(horizon.steps) == 16.0
+
+
 def test_a_horizon_of_one_step_grows_again():
     horizon = AdaptiveHorizon(jnp.float32(1.0), jnp.zeros(16))
     unknown = jnp.zeros(16)

@@ -49,6 +49,11 @@ def test_what_is_not_finite_is_not_hidden(broken):
     assert not jnp.isfinite(slope)
 
 
+def test_a_limit_of_zero_is_off_in_a_sweep_too():
+    slopes = jax.vmap(lambda limit: jax.grad(lambda x: 7.0 * clip_cotangent(x, limit))(2.0))
+    assert slopes(jnp.array([0.0, 3.0])).tolist() == [7.0, 3.0]
+
+
 def test_a_zero_gradient_stays_zero():
     assert jax.grad(lambda x: 0.0 * clip_cotangent(x, 1.0))(2.0) == 0.0
 
