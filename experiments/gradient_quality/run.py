@@ -33,6 +33,8 @@ FOLDER = Path(__file__).parent
 HORIZON, NUM_ENVS, SEED = 32, 64, 0
 CELLS = [(name, b) for name in registry.names() for b in registry.backends(name)]
 SHOWN = (8, 32)  # horizons in the README's table
+BACKENDS = ("spring", "positional", "generalized", "mjx")
+USABLE = 0.8  # the cosine with finite steps, from which on a gradient is called usable
 
 
 def results(name: str, backend: str) -> Path:
@@ -79,6 +81,38 @@ def number(value: float | None, form: str) -> str:
     return "-" if value is None else format(value, form)
 
 
+def usable(rows: list[dict[str, Any]]) -> str:
+    """The longest horizon up to which every cosine is high; "zero" where there is no gradient."""
+    longest = 0
+    for row in sorted(rows, key=lambda row: row["horizon"]):
+        if row["smoothed_cosine"] is None:
+            return "zero"
+        if row["smoothed_cosine"] < USABLE:
+            break
+        longest = row["horizon"]
+    return str(longest)
+
+
+def guide() -> str:
+    """Markdown: for each task and backend the longest usable horizon, and gradient steps/s."""
+    found = measured()
+    lines = [f"| task | {' | '.join(BACKENDS)} |", "|---" * (len(BACKENDS) + 1) + "|"]
+    for name in sorted({name for name, _ in CELLS}):
+        cells = []
+        for backend in BACKENDS:
+            content = found.get((name, backend))
+            if content is None:
+                cells.append("not run" if (name, backend) in CELLS else "-")
+            elif "error" in content:
+                cells.append("see below")
+            else:
+                longest = usable(content["rows"])
+                rate = content["rows"][-1]["gradient_steps_per_second"]
+                cells.append(longest if longest == "zero" else f"{longest} ({rate:,.0f}/s)")
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def table() -> str:
     """A Markdown row for each cell."""
     titles = ["task", "backend", "error, H = 4"]
@@ -106,7 +140,8 @@ def table() -> str:
 def draw() -> None:
     """Median norm and cosine over the horizon: a panel for each task, a line for each backend."""
     found = {cell: c["rows"] for cell, c in measured().items() if "rows" in c}
-    names = sorted({name for name, _ in found})
+    # A task whose gradient is zero has nothing to show.
+    names = sorted({name for (name, _), rows in found.items() if rows[-1]["grad_norm_max"]})
     if not names:
         return
     figure, axes = plt.subplots(
@@ -118,7 +153,7 @@ def draw() -> None:
         squeeze=False,
     )
     for (left, right), name in zip(axes, names, strict=True):
-        for index, backend in enumerate(("spring", "positional", "generalized", "mjx")):
+        for index, backend in enumerate(BACKENDS):
             if (name, backend) not in found:
                 continue
             rows = found[name, backend]
@@ -126,10 +161,7 @@ def draw() -> None:
             for axis, key in ((left, "grad_norm_median"), (right, "smoothed_cosine")):
                 values = [np.nan if row[key] is None else row[key] for row in rows]
                 axis.plot(at, values, ".-", color=f"C{index}", label=backend)
-        any_norm = any(
-            r["grad_norm_max"] for cell, c in found.items() if cell[0] == name for r in c
-        )
-        left.set(xscale="log", yscale="log" if any_norm else "linear", title=name)
+        left.set(xscale="log", yscale="log", title=name)
         right.set(xscale="log", ylim=(-0.3, 1.05), title=name)
         left.set_xticks(at, [str(horizon) for horizon in at])
         for axis in (left, right):
@@ -142,9 +174,10 @@ def draw() -> None:
 
 
 def report() -> None:
-    """The figure, and the table on the screen and between the marks in README.md."""
+    """The figure, and the tables on the screen and between the marks in README.md."""
     draw()
-    fill_readme(FOLDER, table())
+    head = f"Longest horizon with a cosine of {USABLE} or more (gradient steps/s at H = {HORIZON}):"
+    fill_readme(FOLDER, f"{head}\n\n{guide()}\n\nEvery cell:\n\n{table()}")
 
 
 def main() -> None:
