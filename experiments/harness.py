@@ -38,7 +38,7 @@ class Experiment(NamedTuple):
     seeds: int
     variants: dict[str, Variant]
     figures: dict[str, tuple[str, ...]]  # file name to variants
-    table_at: tuple[int, ...]  # updates that the table reports
+    table_at: tuple[int, ...]  # environment steps that the table reports
 
     def results(self, name: str) -> Path:
         """Where a variant's numbers are."""
@@ -118,19 +118,18 @@ def draw(experiment: Experiment, figure: str) -> None:
 
 def table(experiment: Experiment) -> str:
     """A Markdown row for each variant with results: mean over seeds, [lowest, highest]."""
-    columns = [(updates, key) for updates in experiment.table_at for key in CURVES]
+    columns = [(steps, key) for steps in experiment.table_at for key in CURVES]
     rows, titles = [], []
     for name, variant in experiment.variants.items():
         if not experiment.results(name).exists():
             continue
-        config = json.loads(experiment.results(name).read_text())["settings"]["agent"]
-        size = config["num_envs"] * config["horizon"]
         titles = [
-            f"{'stochastic' if key == CURVES[1] else 'deterministic'}, {u * size / 1e6:.2f}M"
-            for u, key in columns
+            f"{'stochastic' if key == CURVES[1] else 'deterministic'}, {steps / 1e6:.2f}M"
+            for steps, key in columns
         ]
-        changed = ", ".join(f"{k}={v}" for k, v in variant.changes.items()) or "preset"
-        cells = [cell(*curves(experiment, name, key), updates * size) for updates, key in columns]
+        changes = {k: v for k, v in variant.changes.items() if k != "eval_every"}
+        changed = ", ".join(f"{k}={v}" for k, v in changes.items()) or "preset"
+        cells = [cell(*curves(experiment, name, key), steps) for steps, key in columns]
         rows.append(f"| {variant.label} | {changed} | {' | '.join(cells)} |")
     head = [f"| variant | changed | {' | '.join(titles)} |", "|---" * (len(titles) + 2) + "|"]
     return "\n".join(head + rows)

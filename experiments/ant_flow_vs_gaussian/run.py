@@ -14,7 +14,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from harness import Experiment, Variant, main
 
 FULL, ABLATION = 340, 200  # updates of 64 x 32 environment steps: 0.70M and 0.41M
-FREE = {"max_cotangent_norm": 0.0}
+PRESET = 680  # updates of the preset's 32 x 32: 0.70M
+MORE = {"num_envs": 64, "eval_every": 20}  # than the preset; evaluated after as many steps
+FREE = MORE | {"max_cotangent_norm": 0.0}
 LAST = FREE | {"actor_average_keep": 0.0}
 BASE = LAST | {"flow_steps": 4}  # the public port's K, no stabiliser: what the ablations start from
 
@@ -37,10 +39,14 @@ EXPERIMENT = Experiment(
     backend="spring",
     seeds=3,
     variants={
-        "rfo": Variant("rfo", "RFO", FULL),
-        "shac": Variant("shac", "SHAC", FULL),
-        "sapo": Variant("sapo", "SAPO", FULL),
-        "apg": Variant("apg", "APG", FULL),
+        "rfo": Variant("rfo", "RFO", PRESET),
+        "shac": Variant("shac", "SHAC", PRESET),
+        "sapo": Variant("sapo", "SAPO", PRESET),
+        "apg": Variant("apg", "APG", PRESET),
+        "rfo_64": Variant("rfo", "RFO, 64 environments", FULL, MORE),
+        "shac_64": Variant("shac", "SHAC, 64 environments", FULL, MORE),
+        "sapo_64": Variant("sapo", "SAPO, 64 environments", FULL, MORE),
+        "apg_64": Variant("apg", "APG, 64 environments", FULL, MORE),
         "rfo_free": Variant("rfo", "RFO, cotangents free", FULL, FREE),
         "shac_free": Variant("shac", "SHAC, cotangents free", FULL, FREE),
         "sapo_free": Variant("sapo", "SAPO, cotangents free", FULL, FREE),
@@ -51,7 +57,7 @@ EXPERIMENT = Experiment(
         "free_short_rate": free("rate decays over 0.7M", learning_rate_decay_steps=700_000),
         "free_more_past": free("2.5 times the stability term", c_past=0.5),
         "free_decay": free("cotangents decay, 0.9 kept", cotangent_decay=0.9),
-        "free_adaptive": free("adaptive horizon, growth 1.5", max_growth=1.5),
+        "free_adaptive": free("adaptive horizon", max_growth=1.5, horizon_rate=0.05),
         "base": Variant("rfo", "base: K = 4, free, last actor", FULL, BASE),
         "mean": base("mean of critics", FULL, actor_value="mean"),
         "short_decays": base("decays over 0.7M", FULL, **SHORT),
@@ -69,13 +75,14 @@ EXPERIMENT = Experiment(
     },
     figures={
         "comparison": ("rfo", "shac", "sapo", "apg"),
-        "stabilisers": ("rfo", "rfo_free", "rfo_last", "free_decay", "free_adaptive"),
-        "instead": ("rfo", "rfo_free", "free_half_rate", "free_short_rate", "free_more_past"),
+        "environments": ("rfo", "rfo_64", "shac", "shac_64"),
+        "stabilisers": ("rfo_64", "rfo_free", "rfo_last", "free_decay", "free_adaptive"),
+        "instead": ("rfo_64", "rfo_free", "free_half_rate", "free_short_rate", "free_more_past"),
         "stabilisers_gaussian": (
-            "shac",
+            "shac_64",
             "shac_free",
             "shac_last",
-            "sapo",
+            "sapo_64",
             "sapo_free",
             "sapo_last",
         ),
@@ -92,7 +99,7 @@ EXPERIMENT = Experiment(
         "critics": ("base", "mean", "short_decays"),
         "chunks": ("base", "chunk_2", "chunk_4"),
     },
-    table_at=(ABLATION, FULL),
+    table_at=(ABLATION * 2048, FULL * 2048),
 )
 
 if __name__ == "__main__":

@@ -30,22 +30,21 @@ EXPERIMENT = Experiment(
     variants={
         "free": rfo("nothing"),
         "short": rfo("windows of 8", horizon=8, num_envs=256),
+        "short_4": rfo("windows of 4", horizon=4, num_envs=512),
         "clip": rfo("limit of 9.6", max_cotangent_norm=9.6),
-        "clip_low": rfo("limit of 1", max_cotangent_norm=1.0),
-        "decay_0.9": rfo("decay, 0.9 kept", cotangent_decay=0.9),
         "decay_0.7": rfo("decay, 0.7 kept", cotangent_decay=0.7),
-        "adaptive_1.5": rfo("adaptive horizon, growth 1.5", max_growth=1.5),  # the preset
-        "adaptive_3": rfo("adaptive horizon, growth 3", max_growth=3.0),
+        "adaptive": Variant("rfo", "adaptive horizon, growth 1.5", UPDATES),  # the preset
+        "adaptive_slow": rfo("the same, adapting slowly", max_growth=1.5, horizon_rate=0.05),
+        "adaptive_3": rfo("adaptive horizon, growth 3", max_growth=3.0, horizon_rate=0.05),
         "shac": Variant("shac", "SHAC, adaptive horizon, growth 1.5", UPDATES),
         "sapo": Variant("sapo", "SAPO, adaptive horizon, growth 1.5", UPDATES),
-        "short_clip": rfo("windows of 8, limit", horizon=8, num_envs=256, max_cotangent_norm=9.6),
     },
     figures={
-        "stabilisers": ("free", "short", "clip", "decay_0.7", "adaptive_1.5", "short_clip"),
-        "comparison": ("adaptive_1.5", "shac", "sapo"),
-        "strengths": ("clip", "clip_low", "decay_0.9", "decay_0.7", "adaptive_1.5", "adaptive_3"),
+        "stabilisers": ("free", "short", "short_4", "clip", "decay_0.7", "adaptive"),
+        "comparison": ("adaptive", "shac", "sapo"),
+        "strengths": ("short", "short_4", "adaptive", "adaptive_slow", "adaptive_3"),
     },
-    table_at=(UPDATES // 2, UPDATES),
+    table_at=(UPDATES * 2048,),
 )
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ EXPERIMENT = Experiment(
         "critics_and_steps": ("lambda_09", "lambda_09_mean", "lambda_09_two_steps"),
         "longer": ("lambda_09", "lambda_09_two_steps", "lambda_09_averaged"),
     },
-    table_at=(UPDATES, LONG),
+    table_at=(UPDATES * 2048, LONG * 2048),
 )
 
 if __name__ == "__main__":

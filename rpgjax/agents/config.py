@@ -38,7 +38,7 @@ class ShortHorizonConfig:
     max_cotangent_norm: Traced = 0.0  # limit between two steps, on one environment's J / H; 0: off
     cotangent_decay: Traced = 1.0  # kept of it at each step on its way back; 1: off
     max_growth: Traced = 0.0  # of it over a step: AHAC cuts windows shorter above that; 0: off
-    horizon_rate: Traced = 0.05  # of AHAC's multipliers and of its horizon
+    horizon_rate: Traced = 0.2  # of AHAC's multipliers and of its horizon
     critic_passes: int = 8  # passes over the window's samples in an update
     critic_minibatches: int = 4  # minibatches in a pass
     bank_size: int = 128  # pre-sampled reset states
