@@ -35,14 +35,13 @@ EXPERIMENT = Experiment(
         "decay_0.7": rfo("decay, 0.7 kept", cotangent_decay=0.7),
         "adaptive": Variant("rfo", "adaptive horizon, growth 1.5", UPDATES),  # the preset
         "adaptive_slow": rfo("the same, adapting slowly", max_growth=1.5, horizon_rate=0.05),
-        "adaptive_3": rfo("adaptive horizon, growth 3", max_growth=3.0, horizon_rate=0.05),
         "shac": Variant("shac", "SHAC, adaptive horizon, growth 1.5", UPDATES),
         "sapo": Variant("sapo", "SAPO, adaptive horizon, growth 1.5", UPDATES),
     },
     figures={
         "stabilisers": ("free", "short", "short_4", "clip", "decay_0.7", "adaptive"),
         "comparison": ("adaptive", "shac", "sapo"),
-        "strengths": ("short", "short_4", "adaptive", "adaptive_slow", "adaptive_3"),
+        "strengths": ("short", "short_4", "adaptive", "adaptive_slow"),
     },
     table_at=(UPDATES * 2048,),
 )
