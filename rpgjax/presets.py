@@ -26,10 +26,32 @@ TASKS: dict[str, dict[str, Any]] = {
     "lqr": {"episode_length": 64, "horizon": 16, "discount": 0.98},
     "double_integrator": {"episode_length": 100, "horizon": 16, "actor_lambda": 0.9},
     "pendulum": {"episode_length": 200, "horizon": 16},
-    "bandit": {"episode_length": 1, "horizon": 1, "num_envs": 256, "critic_passes": 1},
+    "bandit": {
+        "episode_length": 1,
+        "horizon": 1,
+        "num_envs": 64,
+        "critic_passes": 1,
+        "latent": "discrete",
+        "latent_size": 5,
+        "information": 1.0,
+        "encoder_learning_rate": 3e-3,
+        "encoder_steps": 4,
+        "latent_entropy": 0.1,
+        "weights_floor": 0.0,
+        "weights_decay_steps": 16_000,
+        "learning_rate_decay_steps": 32_000,
+    },
+    "gap_maze": {"episode_length": 50},
+    "block_push": {"episode_length": 60},
 }
 ANALYTIC = ("lqr", "double_integrator", "pendulum", "bandit")
-SMALL = {"actor_hidden": (64, 64), "critic_hidden": (64, 64), "bank_size": 64}
+MAZES = ("gap_maze", "block_push")
+SMALL = {
+    "actor_hidden": (64, 64),
+    "critic_hidden": (64, 64),
+    "encoder_hidden": (64, 64),
+    "bank_size": 64,
+}
 
 # Updates until a task is learned, or nearly.
 UPDATES: dict[str, int] = {
@@ -38,6 +60,7 @@ UPDATES: dict[str, int] = {
     "hopper": 600,
     "walker2d": 600,
     "reacher": 200,
+    "gap_maze": 4800,
 }
 EVALUATIONS = 17  # in a run, or more
 
@@ -62,7 +85,7 @@ def preset(algorithm: str, env: str, backend: str | None = None) -> TrainSetting
     return TrainSettings(
         algorithm=algorithm,
         env=env,
-        backend=backend if env in ANALYTIC else backend or "spring",
+        backend=backend if env in (*ANALYTIC, *MAZES) else backend or "spring",
         updates=updates,
         eval_every=max(20, updates // EVALUATIONS),
         agent=config,

@@ -40,6 +40,8 @@ class Transition(NamedTuple):
     terminated: Array  # (T, B) bool
     truncated: Array  # (T, B) bool
     finite: Array  # (T, B) bool, False where the dynamics broke
+    is_first: Array  # (T, B) bool, the first step of an episode
+    latent: Array | None  # (T, B, z), where the head has one
 
 
 def start(
@@ -103,7 +105,7 @@ def unroll(
     ):
         action_key, reset_key, carry_key = jax.random.split(key, 3)
         episode = stabilise(episode, step_input)
-        seen = observation(episode)
+        seen, is_first = observation(episode), episode.step_count == 0
         carry, drawn = head.sample(params, carry, normalise(seen), action_key)
         episode, action = guard((episode, drawn.action), probe)
         episode, report = episodes.step(bank, episode, action, reset_key)
@@ -122,6 +124,8 @@ def unroll(
             terminated=report.terminated,
             truncated=report.truncated,
             finite=report.finite,
+            is_first=is_first,
+            latent=drawn.latent,
         )
         return episode, carry, transition
 

@@ -6,7 +6,7 @@ from brax.envs import Env, State
 
 from rpgjax.envs import analytic
 from rpgjax.envs.episodes import episodes
-from rpgjax.objectives.returns import window_objective
+from rpgjax.objectives.returns import lambda_return, window_objective
 from rpgjax.physics.adaptive_horizon import cut_and_measure
 from rpgjax.policies import PolicyHead
 from rpgjax.policies.head import no_carry, squash
@@ -64,10 +64,9 @@ def test_the_policy_gradient_equals_the_lqr_closed_form(bootstrap, x64):
         assert window.reward.shape == (horizon, batch)
         x = window.next_observation
         value = -jnp.einsum("tbi,ij,tbj->tb", x, jnp.asarray(cost_to_go), x)
-        returns = window_objective(
-            window.reward, value, window.terminated, window.truncated, DISCOUNT, 1.0
-        )
-        return jnp.mean(returns) * horizon
+        ends = window.terminated, window.truncated
+        returns = lambda_return(window.reward, value, *ends, DISCOUNT, 1.0)
+        return jnp.mean(window_objective(returns, *ends)) * horizon
 
     gradient = jax.jit(jax.grad(objective))(jnp.asarray(gain))
     expected = closed_form_gradient(task, gain, first, cost_to_go, horizon)

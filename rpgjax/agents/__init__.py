@@ -8,6 +8,9 @@ from brax.envs import Env
 from rpgjax.agents.agent import Agent, Policy
 from rpgjax.agents.apg import APGConfig, apg
 from rpgjax.agents.rfo import RFOConfig, rfo
+from rpgjax.agents.rpg import rpg
+from rpgjax.agents.rpg_parts import RPGConfig
+from rpgjax.agents.rpg_physics import RPGPhysicsConfig, rpg_physics
 from rpgjax.agents.sapo import SAPOConfig, sapo
 from rpgjax.agents.shac import SHACConfig, shac
 
@@ -16,6 +19,8 @@ AGENTS: dict[str, tuple[type, Callable[[Env, Any], Agent]]] = {
     "shac": (SHACConfig, shac),
     "sapo": (SAPOConfig, sapo),
     "rfo": (RFOConfig, rfo),
+    "rpg": (RPGConfig, rpg),
+    "rpg_physics": (RPGPhysicsConfig, rpg_physics),
 }
 
 __all__ = [
@@ -24,10 +29,14 @@ __all__ = [
     "Agent",
     "Policy",
     "RFOConfig",
+    "RPGConfig",
+    "RPGPhysicsConfig",
     "SAPOConfig",
     "SHACConfig",
     "apg",
     "rfo",
+    "rpg",
+    "rpg_physics",
     "sapo",
     "shac",
 ]

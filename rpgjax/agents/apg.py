@@ -23,7 +23,7 @@ from rpgjax.agents.agent import (
     update_statistics,
 )
 from rpgjax.envs.episodes import episodes
-from rpgjax.objectives.returns import window_objective
+from rpgjax.objectives.returns import lambda_return, window_objective
 from rpgjax.policies import PolicyHead, gaussian
 from rpgjax.rollout import RolloutState, start, unroll
 from rpgjax.types import Array, Key, Metrics, Params, Traced
@@ -94,15 +94,9 @@ def apg(env: Env, config: APGConfig = APGConfig(), head: PolicyHead | None = Non
             probe,
         )
         nothing_follows = jnp.zeros_like(window.reward)
-        objective = window_objective(
-            window.reward,
-            nothing_follows,
-            window.terminated,
-            window.truncated,
-            config.discount,
-            lambda_=1.0,
-        )
-        return -jnp.mean(objective), (rollout, window)
+        ends = window.terminated, window.truncated
+        returns = lambda_return(window.reward, nothing_follows, *ends, config.discount, lambda_=1.0)
+        return -jnp.mean(window_objective(returns, *ends)), (rollout, window)
 
     def update(state: APGState) -> tuple[APGState, Metrics]:
         key, roll_key, bank_key = jax.random.split(state.key, 3)

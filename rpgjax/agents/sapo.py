@@ -13,12 +13,12 @@ from brax.envs import Env
 
 from rpgjax.agents.agent import Agent
 from rpgjax.agents.config import ShortHorizonConfig
-from rpgjax.agents.short_horizon import Variant, short_horizon
+from rpgjax.agents.short_horizon import Variant, View, short_horizon
 from rpgjax.envs.episodes import episodes
 from rpgjax.objectives.entropy import normalised_entropy, target_entropy, temperature_loss
 from rpgjax.policies import gaussian
 from rpgjax.rollout import Transition
-from rpgjax.types import Array, Traced
+from rpgjax.types import Array, Key, Metrics, Params, Traced
 
 
 @dataclass(frozen=True)
@@ -52,22 +52,27 @@ def sapo(env: Env, config: SAPOConfig = SAPOConfig()) -> Agent:
     target = target_entropy(world.action_size)
     temperature_optimizer = optax.adam(config.temperature_learning_rate)
 
-    def init_temperature(window: Transition) -> Temperature:
+    def init_temperature(window: Transition, key: Key) -> Temperature:
         log_alpha = jnp.log(jnp.float32(config.temperature_init))
         return Temperature(log_alpha, temperature_optimizer.init(log_alpha))
 
-    def soft_reward(temperature: Temperature, window: Transition) -> Array:
+    def soft_reward(temperature: Temperature, view: View) -> Array:
         alpha = jax.lax.stop_gradient(jnp.exp(temperature.log_alpha))
-        return window.reward + alpha * normalised_entropy(window.log_prob, target)
+        return view.window.reward + alpha * normalised_entropy(view.window.log_prob, target)
 
-    def update_temperature(temperature: Temperature, window: Transition) -> Temperature:
-        gradient = jax.grad(temperature_loss)(temperature.log_alpha, window.log_prob, target)
+    def update_temperature(
+        temperature: Temperature, view: View, key: Key
+    ) -> tuple[Temperature, Metrics]:
+        log_prob = view.window.log_prob
+        gradient = jax.grad(temperature_loss)(temperature.log_alpha, log_prob, target)
         updates, state = temperature_optimizer.update(gradient, temperature.optimizer)
-        return Temperature(optax.apply_updates(temperature.log_alpha, updates), state)
+        return Temperature(optax.apply_updates(temperature.log_alpha, updates), state), {}
 
-    def report(actor, temperature, window, normalise, env_steps, key):
+    def report(
+        actor: Params, temperature: Temperature, view: View, returns: Array, key: Key
+    ) -> tuple[Array, Metrics]:
         metrics = {
-            "train/entropy": -jnp.mean(window.log_prob),
+            "train/entropy": -jnp.mean(view.window.log_prob),
             "train/temperature": jnp.exp(temperature.log_alpha),
         }
         return jnp.float32(0.0), metrics
@@ -85,5 +90,6 @@ def sapo(env: Env, config: SAPOConfig = SAPOConfig()) -> Agent:
         reward=soft_reward,
         penalty=report,
         update_memory=update_temperature,
+        value_inputs=world.observation_size,
     )
     return short_horizon(world, config, variant)

@@ -59,8 +59,9 @@ def shac(env: Env, config: SHACConfig = SHACConfig(), head: PolicyHead | None = 
     variant = Variant(
         head=head,
         init_memory=no_memory,
-        reward=lambda memory, window: window.reward,
-        penalty=lambda actor, memory, window, normalise, env_steps, key: (jnp.float32(0.0), {}),
-        update_memory=lambda memory, window: memory,
+        reward=lambda memory, view: view.window.reward,
+        penalty=lambda actor, memory, view, returns, key: (jnp.float32(0.0), {}),
+        update_memory=lambda memory, view, key: (memory, {}),
+        value_inputs=world.observation_size,
     )
     return short_horizon(world, config, variant)

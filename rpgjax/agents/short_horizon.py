@@ -44,14 +44,24 @@ from rpgjax.types import Array, Key, Metrics, Params
 Memory = Any
 
 
+class View(NamedTuple):
+    """A window, and what it is looked at with."""
+
+    window: Transition
+    normalise: Normalise
+    env_steps: Array  # () float, taken before the window
+
+
 class Variant(NamedTuple):
     """What makes the shared update SHAC, SAPO or RFO. Single window in, arrays (T, B, ...)."""
 
     head: PolicyHead
-    init_memory: Callable[[Transition], Memory]  # from a window's shapes
-    reward: Callable[[Memory, Transition], Array]  # (T, B), what actor and critics see
-    penalty: Callable[[Params, Memory, Transition, Normalise, Array, Key], tuple[Array, Metrics]]
-    update_memory: Callable[[Memory, Transition], Memory]
+    init_memory: Callable[[Transition, Key], Memory]  # from a window's shapes
+    reward: Callable[[Memory, View], Array]  # (T, B), what actor and critics see
+    penalty: Callable[[Params, Memory, View, Array, Key], tuple[Array, Metrics]]  # of the returns
+    update_memory: Callable[[Memory, View, Key], tuple[Memory, Metrics]]
+    value_inputs: int  # what the critics see of a state: its width,
+    value_input: Callable[[Array, Transition], Array] = lambda observation, window: observation
 
 
 class ShortHorizonState(NamedTuple):
@@ -82,7 +92,7 @@ def short_horizon(episodes: Episodes, config: ShortHorizonConfig, variant: Varia
     """The agent that `variant` describes, on `episodes`."""
     check(config)
     init_critic, critic = critic_network(
-        episodes.observation_size, config.critic_hidden, config.activation, config.critics
+        variant.value_inputs, config.critic_hidden, config.activation, config.critics
     )
     actor_optimizer = optimizer(config, config.actor_learning_rate, 1)
     critic_steps = config.critic_passes * config.critic_minibatches
@@ -115,7 +125,7 @@ def short_horizon(episodes: Episodes, config: ShortHorizonConfig, variant: Varia
             critic_optimizer=critic_optimizer.init(critic),
             statistics=statistics,
             rollout=rollout,
-            memory=variant.init_memory(window),
+            memory=variant.init_memory(window, jax.random.fold_in(actor_key, 1)),
             adaptive_horizon=horizon,
             update=jnp.int32(0),
             key=key,
@@ -158,20 +168,20 @@ def short_horizon(episodes: Episodes, config: ShortHorizonConfig, variant: Varia
         rollout, window = roll(
             actor, probes, state.adaptive_horizon, normalise, state.rollout, roll_key
         )
-        next_values = critic(state.target_critic, normalise(window.next_observation))
-        reward = variant.reward(state.memory, window)
-        objective = window_objective(
+        seen = variant.value_input(normalise(window.next_observation), window)
+        next_values = critic(state.target_critic, seen)
+        view = View(window, normalise, state.update * float(steps_per_update))
+        reward = variant.reward(state.memory, view)
+        ends = window.terminated, bootstrapped(window.truncated, state.adaptive_horizon)
+        returns = lambda_return(
             reward,
             over_critics[config.actor_value](next_values, axis=0),
-            window.terminated,
-            bootstrapped(window.truncated, state.adaptive_horizon),
+            *ends,
             config.discount,
             config.actor_lambda,
         )
-        env_steps = state.update * float(steps_per_update)
-        penalty, metrics = variant.penalty(
-            actor, state.memory, window, normalise, env_steps, penalty_key
-        )
+        objective = window_objective(returns, *ends)
+        penalty, metrics = variant.penalty(actor, state.memory, view, returns, penalty_key)
         loss = penalty - config.return_weight * jnp.mean(objective)
         metrics["train/actor_objective"] = jnp.mean(objective)
         return loss, (rollout, window, reward, next_values, metrics)
@@ -188,8 +198,9 @@ def short_horizon(episodes: Episodes, config: ShortHorizonConfig, variant: Varia
             config.discount,
             config.critic_lambda,
         )
+        observation = normaliser(state.statistics)(window.observation)
         samples = Samples(
-            normaliser(state.statistics)(window.observation),
+            variant.value_input(observation, window),
             targets,
             window.finite.astype(targets.dtype),
         )
@@ -220,6 +231,10 @@ def short_horizon(episodes: Episodes, config: ShortHorizonConfig, variant: Varia
         target_critic = optax.incremental_update(
             critic, state.target_critic, 1.0 - config.target_critic_keep
         )
+        view = View(window, normaliser(state.statistics), state.update * float(steps_per_update))
+        memory, learned = variant.update_memory(
+            state.memory, view, jax.random.fold_in(penalty_key, 1)
+        )
         bank = episodes.refresh_bank(rollout.bank, bank_key)
         horizon = state.adaptive_horizon
         if horizon is not None:
@@ -227,7 +242,7 @@ def short_horizon(episodes: Episodes, config: ShortHorizonConfig, variant: Varia
             grown = growth(probed.norm, horizon)
             metrics["train/growth_max"] = jnp.max(grown)
             horizon = adapt(horizon, grown, config.max_growth, config.horizon_rate)
-        metrics |= {
+        metrics |= learned | {
             "train/grad_norm": grad_norm,
             "train/nonfinite_fraction": nonfinite_fraction(probed.broken, window.finite),
             "train/critic_loss": critic_loss,
@@ -246,7 +261,7 @@ def short_horizon(episodes: Episodes, config: ShortHorizonConfig, variant: Varia
             critic_optimizer=critic_state,
             statistics=update_statistics(state.statistics, window.observation),
             rollout=rollout._replace(bank=bank),
-            memory=variant.update_memory(state.memory, window),
+            memory=memory,
             adaptive_horizon=horizon,
             update=state.update + 1,
             key=key,
@@ -268,6 +283,6 @@ def bootstrapped(truncated: Array, horizon: AdaptiveHorizon | None) -> Array:
     return truncated | jnp.roll(piece_starts(horizon), -1)[:, None]
 
 
-def no_memory(window: Transition) -> tuple[()]:
+def no_memory(window: Transition, key: Key) -> tuple[()]:
     """For variants that remember nothing."""
     return ()

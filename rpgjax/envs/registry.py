@@ -127,6 +127,13 @@ def _analytic(name: str) -> Callable[[], Env]:
     return build
 
 
+def _maze(module: str) -> Callable[[], Env]:
+    def build() -> Env:
+        return getattr(importlib.import_module(f"rpgjax.envs.{module}"), module)()
+
+    return build
+
+
 def _repair_fluid() -> None:
     """Lets Brax's fluid forces (swimmer) run on JAX >= 0.10, where `clip` lost `a_min`."""
     import jax.numpy as jnp
@@ -166,4 +173,5 @@ _TASKS: dict[str, Task] = {
         name: Task(_analytic(name), ())
         for name in ("bandit", "double_integrator", "lqr", "pendulum")
     },
+    **{name: Task(_maze(name), ()) for name in ("block_push", "gap_maze")},
 }

@@ -40,33 +40,40 @@ def orthogonal(gain: float) -> Callable[..., Array]:
 class MLP(nn.Module):
     """Linear, LayerNorm, activation, repeated; then one linear output layer.
 
-    LayerNorm after every hidden layer is what SHAC and SAPO use. Kernels are orthogonal; the output
-    layer's gain is `output_gain`, so a small one starts the network near zero.
+    LayerNorm after every hidden layer is what SHAC and SAPO use; RPG has none. Kernels are orthogonal;
+    the output layer's gain is `output_gain`, so a small one starts the network near zero.
     """
 
     hidden: Sequence[int]
     outputs: int
     activation: str = "elu"
     output_gain: float = 1.0
+    layer_norm: bool = True
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """(..., inputs) to (..., outputs)."""
         for width in self.hidden:
             x = nn.Dense(width, kernel_init=orthogonal(2.0**0.5))(x)
-            x = ACTIVATIONS[self.activation](nn.LayerNorm()(x))
+            x = nn.LayerNorm()(x) if self.layer_norm else x
+            x = ACTIVATIONS[self.activation](x)
         return nn.Dense(self.outputs, kernel_init=orthogonal(self.output_gain))(x)
 
 
 def critic_network(
-    observation_size: int, hidden: Sequence[int], activation: str = "elu", count: int = 2
+    observation_size: int,
+    hidden: Sequence[int],
+    activation: str = "elu",
+    count: int = 2,
+    *,
+    layer_norm: bool = True,
 ) -> tuple[Callable[[Key], Params], Callable[[Params, Array], Array]]:
     """`count` independent state-value networks, as `init(key)` and `apply(params, observation)`.
 
     Each has a key and parameters of its own (two critics that share weights are one critic). `apply`
     takes a normalised observation (..., obs) and returns the values (count, ...).
     """
-    network = MLP(tuple(hidden), 1, activation)
+    network = MLP(tuple(hidden), 1, activation, layer_norm=layer_norm)
 
     def init(key: Key) -> Params:
         example = jnp.zeros(observation_size)

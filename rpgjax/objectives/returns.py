@@ -51,20 +51,12 @@ def segment_starts(terminated: Array, truncated: Array) -> Array:
     return jnp.concatenate([first, ended[:-1]]).astype(jnp.float32)
 
 
-def window_objective(
-    reward: Array,
-    next_value: Array,
-    terminated: Array,
-    truncated: Array,
-    discount: float | Array,
-    lambda_: float | Array,
-) -> Array:
-    """The short-horizon actor objective of each environment, (...), from arrays (T, ...).
+def window_objective(returns: Array, terminated: Array, truncated: Array) -> Array:
+    """The short-horizon actor objective of each environment, (...), from lambda-returns (T, ...).
 
     The sum of the lambda-returns at the window's start and after each reset inside it, divided by T:
     each episode's part of the window is a return of its own, its discount starting at 1 again (SHAC
     eq. 5). lambda = 1 is exactly SHAC's objective.
     """
-    targets = lambda_return(reward, next_value, terminated, truncated, discount, lambda_)
-    starts = segment_starts(terminated, truncated).astype(targets.dtype)
-    return jnp.sum(starts * targets, axis=0) / reward.shape[0]
+    starts = segment_starts(terminated, truncated).astype(returns.dtype)
+    return jnp.sum(starts * returns, axis=0) / returns.shape[0]

@@ -19,6 +19,7 @@ def gaussian(
     state_dependent_std: bool = False,
     log_std_init: float | Array = -1.0,
     log_std_bounds: tuple[float, float] = (-5.0, 2.0),
+    layer_norm: bool = True,
 ) -> PolicyHead:
     """action = tanh(x), x ~ N(mean(s), std^2), reparameterised.
 
@@ -31,12 +32,13 @@ def gaussian(
             is a free parameter for each action dimension (SHAC).
         log_std_init: where log-std starts.
         log_std_bounds: log-std is clipped to this interval.
+        layer_norm: after every hidden layer, as SHAC and SAPO have it.
 
     Returns:
         A head whose samples carry `log_prob`, the density of the squashed action.
     """
     outputs = 2 * action_size if state_dependent_std else action_size
-    network = MLP(tuple(hidden), outputs, activation, output_gain=0.01)
+    network = MLP(tuple(hidden), outputs, activation, output_gain=0.01, layer_norm=layer_norm)
 
     def init(key: Key) -> Params:
         params = {"network": network.init(key, jnp.zeros(observation_size))}

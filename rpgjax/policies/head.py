@@ -26,6 +26,7 @@ class PolicySample(NamedTuple):
     log_prob: Array | None  # () log-density of `action`, where the head has a tractable one
     decision: Array  # (decision,) target of flow matching; equals pre_squash in plain heads
     is_decision: Array  # () bool
+    latent: Array | None = None  # (z,) of the episode, where the head has one
 
 
 class PolicyHead(NamedTuple):

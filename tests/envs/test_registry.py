@@ -27,7 +27,8 @@ BRAX = [
 
 
 def test_names_are_brax_and_analytic():
-    assert {*BRAX, "bandit", "double_integrator", "lqr", "pendulum"} <= set(registry.names())
+    analytic = {"bandit", "double_integrator", "lqr", "pendulum"}
+    assert {*BRAX, *analytic, "gap_maze", "block_push"} <= set(registry.names())
     assert registry.names() == sorted(registry.names())
 
 

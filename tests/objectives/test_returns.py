@@ -76,7 +76,7 @@ def test_lambda_one_is_shacs_window_objective():
             if terminated[t, b] or truncated[t, b]:
                 factor = 1.0
     args = [jnp.asarray(x) for x in (reward, value, terminated, truncated)]
-    got = window_objective(*args, discount, 1.0)
+    got = window_objective(lambda_return(*args, discount, 1.0), *args[2:])
     np.testing.assert_allclose(got, expected / horizon, rtol=1e-4, atol=1e-5)
 
 
@@ -86,7 +86,7 @@ def test_lambda_below_one_lets_every_value_in():
     no = jnp.zeros(horizon, bool)
 
     def objective(value, lambda_):
-        return window_objective(reward, value, no, no, 0.9, lambda_)
+        return window_objective(lambda_return(reward, value, no, no, 0.9, lambda_), no, no)
 
     at_one = jax.grad(objective)(value, 1.0)
     mixed = jax.grad(objective)(value, 0.8)

@@ -1,0 +1,138 @@
+"""RPG: Reparameterized Policy Learning with a world model (Huang et al., ICML 2023).
+
+A policy pi(a | s, z) with a latent z, drawn once an episode, is trained on the variational bound: its
+gradient goes through a learned model, a critic V(s, z) and the latent encoder p_phi(z | s, a). The
+novelty of what is seen is a second reward. One call collects a few steps and learns as often.
+"""
+
+from typing import Any, NamedTuple
+
+import flashbax
+import jax
+import jax.numpy as jnp
+from brax.envs import Env
+
+from rpgjax.agents.agent import Agent, Policy
+from rpgjax.agents.rpg_learning import learn_model, learn_policy
+from rpgjax.agents.rpg_parts import (
+    Learner,
+    RPGConfig,
+    encode,
+    make_learner,
+    make_parts,
+    segment_of,
+)
+from rpgjax.envs.episodes import episodes
+from rpgjax.rollout import Normalise, RolloutState, Transition, start, unroll
+from rpgjax.types import Array, Key, Metrics, Params
+
+
+class RPGState(NamedTuple):
+    """Everything that a call reads and writes."""
+
+    learner: Learner
+    rollout: RolloutState
+    replay: Any
+    updates: Array  # () int32, of the model, so far
+    env_steps: Array  # () int32
+    key: Key
+
+
+def rpg(env: Env, config: RPGConfig = RPGConfig()) -> Agent:
+    """A latent-conditioned Gaussian in a world model, on `env`.
+
+    Raises:
+        ValueError: sizes that cannot work together.
+    """
+    if config.horizon > config.steps_per_call:
+        raise ValueError(
+            f"horizon ({config.horizon}) must not exceed steps_per_call ({config.steps_per_call})"
+        )
+    world = episodes(env, config.episode_length, config.bank_size)
+    parts = make_parts(world, config)
+    replay = flashbax.make_trajectory_buffer(
+        add_batch_size=config.num_envs,
+        sample_batch_size=config.batch_size,
+        sample_sequence_length=config.horizon,
+        period=1,
+        min_length_time_axis=config.horizon,
+        max_length_time_axis=config.replay_size // config.num_envs,
+    )
+
+    def seen(model: Params) -> Normalise:
+        """Observations as heads see them."""
+        return lambda observation: encode(parts, model, observation).obs
+
+    def collect(
+        learner: Learner, rollout: RolloutState, key: Key
+    ) -> tuple[RolloutState, Transition]:
+        look, steps = seen(learner.model), config.steps_per_call
+        return unroll(parts.head, world, learner.actor, look, rollout, key, steps)
+
+    def init(key: Key) -> RPGState:
+        learner_key, rollout_key, key = jax.random.split(key, 3)
+        learner = make_learner(parts, learner_key)
+        look = seen(learner.model)
+        rollout = start(parts.head, world, learner.actor, look, rollout_key, config.num_envs)
+        steps = jax.eval_shape(lambda: segment_of(collect(learner, rollout, key)[1]))
+        example = jax.tree.map(lambda x: jnp.zeros(x.shape[2:], x.dtype), steps)
+        return RPGState(learner, rollout, replay.init(example), jnp.int32(0), jnp.int32(0), key)
+
+    def learn(stored: Any, carry: tuple[Learner, Array], key: Key):
+        """The model in every update, the policy in every second."""
+        learner, updates = carry
+        sample_key, model_key, policy_key = jax.random.split(key, 3)
+        with jax.numpy_rank_promotion("allow"):  # flashbax adds (B, 1) to (H,)
+            batch = replay.sample(stored, sample_key).experience
+        segment = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), batch)
+        learner, metrics = learn_model(parts, config, learner, segment, updates, model_key)
+
+        def with_policy(learner: Learner) -> tuple[Learner, Metrics]:
+            return learn_policy(parts, config, learner, segment, policy_key)
+
+        learner, more = maybe(updates % 2 == 1, with_policy, learner)
+        return (learner, updates + 1), metrics | more
+
+    def update(state: RPGState) -> tuple[RPGState, Metrics]:
+        key, collect_key, learn_key, bank_key = jax.random.split(state.key, 4)
+        rollout, window = collect(state.learner, state.rollout, collect_key)
+        by_env = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), segment_of(window))
+        stored = replay.add(state.replay, by_env)
+        env_steps = state.env_steps + config.steps_per_call * config.num_envs
+
+        def learn_all(carry: tuple[Learner, Array]):
+            keys = jax.random.split(learn_key, config.steps_per_call)
+            carry, metrics = jax.lax.scan(lambda c, k: learn(stored, c, k), carry, keys)
+            # The last update is one with the policy where their number is even.
+            return carry, jax.tree.map(lambda x: x[-1], metrics)
+
+        carry = (state.learner, state.updates)
+        (learner, updates), metrics = maybe(env_steps >= config.warm_up, learn_all, carry)
+        metrics |= {
+            "train/reward_mean": jnp.mean(window.reward),
+            "train/nonfinite_fraction": jnp.mean(~jnp.all(window.finite, axis=0)),
+        }
+        rollout = rollout._replace(bank=world.refresh_bank(rollout.bank, bank_key))
+        return RPGState(learner, rollout, stored, updates, env_steps, key), metrics
+
+    def policy(state: RPGState) -> Policy:
+        look, actor, head = seen(state.learner.model), state.learner.actor, parts.head
+
+        def sample(carry: Any, observation: Array, key: Key) -> tuple[Any, Array]:
+            carry, drawn = head.sample(actor, carry, look(observation), key)
+            return carry, drawn.action
+
+        return Policy(
+            reset=lambda observation, key: head.reset(actor, look(observation), key),
+            sample=sample,
+            mode=lambda carry, observation: head.mode(actor, carry, look(observation)),
+        )
+
+    return Agent(init, update, policy, config.num_envs * config.steps_per_call)
+
+
+def maybe(condition: Array, step: Any, carry: Any) -> tuple[Any, Metrics]:
+    """`step(carry)` where the condition holds; else `carry` as it is, and metrics of zero."""
+    _, shapes = jax.eval_shape(step, carry)
+    nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+    return jax.lax.cond(condition, step, lambda carry: (carry, nothing), carry)

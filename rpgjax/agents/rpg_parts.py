@@ -1,0 +1,186 @@
+"""What RPG is made of: its settings, its networks, what it learns, and what it replays."""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from rpgjax.envs.episodes import Episodes, EpisodeState, EpisodeStep
+from rpgjax.models.latent_encoder import LatentEncoder, gaussian_encoder
+from rpgjax.models.networks import critic_network
+from rpgjax.models.world_model import ModelState, WorldModel, world_model
+from rpgjax.objectives.novelty import Novelty, Spread, no_spread, random_network
+from rpgjax.policies import PolicyHead, gaussian
+from rpgjax.policies.latent import latent, standard_normal
+from rpgjax.rollout import Transition
+from rpgjax.types import Array, Key, Params, Traced
+
+
+@dataclass(frozen=True)
+class RPGConfig:
+    """The paper's settings; the official code's weights are 10000, 10 and 1."""
+
+    num_envs: int = 5
+    steps_per_call: int = 10  # of every environment, and as many model updates, in one call
+    episode_length: int = 1000
+    replay_size: int = 800_000  # environment steps
+    warm_up: int = 1000  # environment steps before the first update
+    batch_size: int = 512  # segments
+    horizon: int = 3  # H, of segments and of imagined rollouts
+    discount: Traced = 0.99
+    latent_size: int = 12  # 0: no latent, the ablation (MBSAC)
+    model_size: int = 100  # of the model's states
+    hidden: tuple[int, ...] = (256, 256)
+    activation: str = "elu"
+    learning_rate: Traced = 3e-4
+    max_grad_norm: Traced = 1.0
+    state_weight: Traced = 1000.0
+    reward_weight: Traced = 0.5
+    value_weight: Traced = 0.5
+    target_keep: Traced = 0.995  # of the target network, every second update
+    reward_scale: Traced = 5.0
+    novelty_scale: Traced = 0.1
+    novelty_width: int = 512
+    novelty_after: int = 100  # updates
+    information: Traced = 0.01  # beta
+    action_entropy: Traced = 0.01  # alpha at first; it is learned
+    log_std_init: Traced = -0.9163  # log 0.4
+    bank_size: int = 128
+
+
+class Parts(NamedTuple):
+    """The networks, as pure functions."""
+
+    model: WorldModel
+    critic: Any  # V(params, [s, z]) -> (2, ...)
+    init_critic: Any
+    head: PolicyHead  # on s, with a latent
+    posterior: LatentEncoder  # p_phi(z | s, a)
+    novelty: Novelty  # of observations
+    optimizer: optax.GradientTransformation  # one like it for every part
+    action_size: int
+
+
+class Learner(NamedTuple):
+    """Everything that learning reads and writes."""
+
+    model: Params  # {"world", "critic"}
+    target: Params  # their moving average
+    actor: Params
+    encoder: Params
+    log_alpha: Array  # ()
+    novelty: Params
+    spread: Spread
+    optimizers: dict[str, optax.OptState]
+
+
+class Segment(NamedTuple):
+    """What replay holds of a step; a sample of it is (H, B, ...)."""
+
+    observation: Array
+    action: Array
+    reward: Array
+    next_observation: Array  # reached by the step, before any reset
+    ended: Array  # bool: the next entry is of another episode
+    latent: Array  # that the episode was acted with
+
+
+def make_parts(world: Episodes, config: RPGConfig) -> Parts:
+    """The networks that `config` describes; none of them has a LayerNorm."""
+    s, z = config.model_size, config.latent_size
+    init_critic, critic = critic_network(
+        s + z, config.hidden, config.activation, 2, layer_norm=False
+    )
+    inner = gaussian(
+        s + z,
+        world.action_size,
+        config.hidden,
+        config.activation,
+        state_dependent_std=True,
+        log_std_init=config.log_std_init,
+        layer_norm=False,
+    )
+    return Parts(
+        model=world_model(
+            world.observation_size, world.action_size, s, config.hidden, config.activation
+        ),
+        critic=critic,
+        init_critic=init_critic,
+        head=latent(inner, standard_normal(z)),
+        posterior=gaussian_encoder(z, s, world.action_size, config.hidden),
+        novelty=random_network(world.observation_size, config.novelty_width),
+        optimizer=optax.chain(
+            optax.clip_by_global_norm(config.max_grad_norm), optax.adam(config.learning_rate)
+        ),
+        action_size=world.action_size,
+    )
+
+
+def make_learner(parts: Parts, key: Key) -> Learner:
+    """Fresh parameters, and an optimizer for each."""
+    keys = iter(jax.random.split(key, 5))
+    model = {"world": parts.model.init(next(keys)), "critic": parts.init_critic(next(keys))}
+    actor, encoder = parts.head.init(next(keys)), parts.posterior.init(next(keys))
+    novelty = parts.novelty.init(next(keys))
+    log_alpha = jnp.float32(0.0)
+    learnt = {
+        "model": model,
+        "actor": actor,
+        "encoder": encoder,
+        "alpha": log_alpha,
+        "novelty": novelty["learned"],
+    }
+    return Learner(
+        model=model,
+        target=jax.tree.map(jnp.copy, model),  # donated buffers must not be shared
+        actor=actor,
+        encoder=encoder,
+        log_alpha=log_alpha,
+        novelty=novelty,
+        spread=no_spread(),
+        optimizers={name: parts.optimizer.init(params) for name, params in learnt.items()},
+    )
+
+
+def segment_of(window: Transition) -> Segment:
+    """What replay keeps of a window."""
+    return Segment(
+        window.observation,
+        window.action,
+        window.reward,
+        window.next_observation,
+        window.terminated | window.truncated,
+        window.latent,
+    )
+
+
+def before_the_end(ended: Array) -> Array:
+    """True up to and with a segment's first end, (H, B): what follows is another episode's."""
+    ends = jnp.cumsum(ended.astype(jnp.int32), axis=0)
+    return jnp.concatenate([jnp.zeros_like(ends[:1]), ends[:-1]]) == 0
+
+
+def imagined(model: WorldModel, params: Params, action_size: int) -> Episodes:
+    """The world model as a world to unroll in: it steps like a task, and never ends."""
+
+    def step(
+        bank: Any, state: EpisodeState, action: Array, key: Key
+    ) -> tuple[EpisodeState, EpisodeStep]:
+        reached = model.step(params, state.env_state, action)
+        s, no = reached.state.obs, jnp.zeros((), bool)
+        report = EpisodeStep(s, s, reached.reward, no, no, ~no)
+        return EpisodeState(reached.state, state.step_count + 1), report
+
+    def unused(*_: Any) -> Any:
+        raise NotImplementedError("imagined rollouts start from states of replay")
+
+    return Episodes(model.size, action_size, unused, unused, unused, unused, step)
+
+
+def encode(parts: Parts, params: Params, observations: Array) -> ModelState:
+    """States (..., size) of observations (..., obs), by the model of `Learner.model` or `.target`."""
+    flat = observations.reshape(-1, observations.shape[-1])
+    states = jax.vmap(lambda o: parts.model.encode(params["world"], o))(flat)
+    return jax.tree.map(lambda x: x.reshape(*observations.shape[:-1], -1), states)

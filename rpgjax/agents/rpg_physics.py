@@ -1,0 +1,183 @@
+"""RPG through the simulator: a policy with a latent, trained on the variational bound by physics' gradient.
+
+Reparameterized Policy Learning (Huang et al., ICML 2023) maximises, over pi(z | s_1) and pi(a | s, z),
+
+    -alpha_z log pi(z | s_1)
+    + sum_t gamma^t ( R_t / T - alpha log pi(a_t | s_t, z) + beta log p_phi(z | s_t, a_t) )
+
+through a learned model. Here the gradient of the sum goes through the dynamics themselves, over short
+windows that a critic V(s, z) continues; that of pi(z | s_1), where z is discrete, is a score function's.
+The latent encoder p_phi is fitted to what the policy does.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from brax.envs import Env
+
+from rpgjax.agents.agent import Agent, descend
+from rpgjax.agents.flow_regularizers import (
+    Decisions,
+    FlowConfig,
+    decisions,
+    flow_regularizers,
+    no_decisions,
+)
+from rpgjax.agents.short_horizon import Variant, View, short_horizon
+from rpgjax.envs.episodes import episodes
+from rpgjax.models.latent_encoder import categorical_encoder, gaussian_encoder
+from rpgjax.objectives.bound import Weights, score_function, step_terms
+from rpgjax.policies import PolicyHead, flow, gaussian, velocity_field
+from rpgjax.policies.latent import categorical, latent, standard_normal
+from rpgjax.rollout import Transition
+from rpgjax.types import Array, Key, Metrics, Params, Traced
+
+
+@dataclass(frozen=True)
+class RPGPhysicsConfig(FlowConfig):
+    """The bound's weights, the latent's kind and size, and the head; RFO's settings where that is a flow.
+
+    The bound's weights fall linearly where they have a floor.
+    """
+
+    head: Literal["gaussian", "flow"] = "gaussian"
+    latent: Literal["continuous", "discrete"] = "continuous"
+    latent_size: int = 12
+    encoder_hidden: tuple[int, ...] = (256, 256)
+    encoder_learning_rate: Traced = 3e-4
+    encoder_steps: int = 1  # of maximum likelihood in an update
+    temperature: Traced = 1.0  # T: rewards are divided by it
+    action_entropy: Traced = 0.01  # alpha
+    latent_entropy: Traced = 0.01  # alpha_z
+    information: Traced = 0.01  # beta
+    weights_floor: Traced = 1.0  # fraction of the three that stays; 1: constant
+    weights_decay_steps: int = 1_000_000  # environment steps of linear decay
+    log_std_init: Traced = -1.0
+
+
+class Learner(NamedTuple):
+    """p_phi as it stands, and a flow's last decisions."""
+
+    params: Params
+    optimizer: optax.OptState
+    decisions: Decisions
+
+
+def rpg_physics(env: Env, config: RPGPhysicsConfig = RPGPhysicsConfig()) -> Agent:
+    """A latent-conditioned Gaussian or flow on the variational bound, through the dynamics.
+
+    A flow has no density: its bound is without the action's entropy, and RFO's regularizers, told z,
+    keep it exploring.
+
+    Raises:
+        ValueError: static fields that cannot work together.
+    """
+    world = episodes(env, config.episode_length, config.bank_size)
+    seen, size = world.observation_size, config.latent_size
+    prior = categorical(size, seen) if config.latent == "discrete" else standard_normal(size)
+    head, regularizers = HEADS[config.head](seen + size, world.action_size, config)
+    make_encoder = categorical_encoder if config.latent == "discrete" else gaussian_encoder
+    encoder = make_encoder(size, seen, world.action_size, config.encoder_hidden)
+    encoder_optimizer = optax.adam(config.encoder_learning_rate)
+    anneal = optax.linear_schedule(1.0, config.weights_floor, config.weights_decay_steps)
+
+    def weights(view: View) -> Weights:
+        left = anneal(view.env_steps)
+        return Weights(
+            config.temperature,
+            left * config.action_entropy,
+            left * config.latent_entropy,
+            left * config.information,
+        )
+
+    def log_posterior(params: Params, view: View) -> Array:
+        """log p_phi(z | s_t, a_t), (T, B)."""
+        window = view.window
+        each = jax.vmap(jax.vmap(lambda z, s, a: encoder.log_prob(params, z, s, a)))
+        return each(window.latent, view.normalise(window.observation), window.action)
+
+    def init_encoder(window: Transition, key: Key) -> Learner:
+        params = encoder.init(key)
+        return Learner(params, encoder_optimizer.init(params), no_decisions(window))
+
+    def bound(memory: Learner, view: View) -> Array:
+        window = view.window
+        posterior = log_posterior(memory.params, view)
+        return step_terms(weights(view), window.reward, window.log_prob, posterior)
+
+    def choose(
+        actor: Params, memory: Learner, view: View, returns: Array, key: Key
+    ) -> tuple[Array, Metrics]:
+        """pi(z | s_1) climbs by its score: z itself is drawn, no gradient goes through it."""
+        window = view.window
+        each = jax.vmap(jax.vmap(lambda s, z: prior.log_prob(actor["prior"], s, z)))
+        log_prior = each(view.normalise(window.observation), window.latent)
+        climb = score_function(log_prior, returns, window.is_first, weights(view).latent_entropy)
+        penalty, metrics = regularizers(actor["head"], memory.decisions, view, key)
+        return penalty - climb, metrics | {"train/latent_entropy": -jnp.mean(log_prior)}
+
+    def fit_encoder(memory: Learner, view: View, key: Key) -> tuple[Learner, Metrics]:
+        def loss(params: Params) -> Array:
+            likelihood = log_posterior(params, view)
+            weight = view.window.finite.astype(likelihood.dtype)
+            return -jnp.sum(weight * likelihood) / jnp.maximum(jnp.sum(weight), 1.0)
+
+        def step(memory: Learner, _: None) -> tuple[Learner, Array]:
+            value, gradient = jax.value_and_grad(loss)(memory.params)
+            params, state, _ = descend(encoder_optimizer, gradient, memory.params, memory.optimizer)
+            return memory._replace(params=params, optimizer=state), value
+
+        memory = memory._replace(decisions=decisions(view.window))
+        memory, values = jax.lax.scan(step, memory, None, config.encoder_steps)
+        return memory, {"train/log_posterior": -values[0]}
+
+    variant = Variant(
+        head=latent(head, prior),
+        init_memory=init_encoder,
+        reward=bound,
+        penalty=choose,
+        update_memory=fit_encoder,
+        value_inputs=seen + size,
+        value_input=lambda observation, window: jnp.concatenate(
+            [observation, window.latent], axis=-1
+        ),
+    )
+    return short_horizon(world, config, variant)
+
+
+Penalty = Callable[[Params, Decisions, View, Key], tuple[Array, Metrics]]
+
+
+def gaussian_head(
+    inputs: int, action_size: int, config: RPGPhysicsConfig
+) -> tuple[PolicyHead, Penalty]:
+    """A tanh-Gaussian, which needs no regularizers."""
+    head = gaussian(
+        inputs,
+        action_size,
+        config.actor_hidden,
+        config.activation,
+        state_dependent_std=True,
+        log_std_init=config.log_std_init,
+    )
+
+    def entropy(params: Params, previous: Decisions, view: View, key: Key):
+        return jnp.float32(0.0), {"train/entropy": -jnp.mean(view.window.log_prob)}
+
+    return head, entropy
+
+
+def flow_head(
+    inputs: int, action_size: int, config: RPGPhysicsConfig
+) -> tuple[PolicyHead, Penalty]:
+    """RFO's flow, with its regularizers."""
+    field = velocity_field(inputs, action_size, config.actor_hidden, config.activation)
+    head = flow(field, action_size, config.flow_steps, config.flow_solver)
+    return head, flow_regularizers(field, action_size, config)
+
+
+HEADS = {"gaussian": gaussian_head, "flow": flow_head}

@@ -1,0 +1,56 @@
+"""Object-centric observations: what novelty and policies see of the objects of a task.
+
+Reparameterized Policy Learning (Huang et al., ICML 2023) explores by the novelty of objects'
+coordinates x, seen as {x, sin 2^i x, cos 2^i x}, i = 0..5, beside a raw observation that is shrunk.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from rpgjax.envs.quiet import quiet_brax
+from rpgjax.types import Array, Key
+
+with quiet_brax():
+    from brax.envs import Env, State, Wrapper
+
+FREQUENCIES = 6
+
+
+def positional_features(x: Array, frequencies: int = FREQUENCIES) -> Array:
+    """[x, sin x, cos x, sin 2x, cos 2x, ...] of x (n,), doubling: (n (1 + 2 frequencies),)."""
+    waves = [wave(2.0**i * x) for i in range(frequencies) for wave in (jnp.sin, jnp.cos)]
+    return jnp.concatenate([x, *waves])
+
+
+class ObjectCentric(Wrapper):
+    """A task whose observation is [shrink * raw observation, features of the objects' coordinates].
+
+    Args:
+        env: the task.
+        objects: coordinates (n,), about within [-1, 1], of its state.
+        shrink: factor on the raw observation.
+    """
+
+    def __init__(self, env: Env, objects: Callable[[State], Array], shrink: float = 0.01) -> None:
+        super().__init__(env)
+        self.objects = objects
+        self.shrink = shrink
+
+    def reset(self, rng: Key) -> State:
+        """The task's, seen otherwise."""
+        return self._seen(self.env.reset(rng))
+
+    def step(self, state: State, action: Array) -> State:
+        """The task's, seen otherwise."""
+        return self._seen(self.env.step(state, action))
+
+    @property
+    def observation_size(self) -> int:
+        """Raw and features."""
+        return jax.eval_shape(self.reset, jax.random.key(0)).obs.shape[0]
+
+    def _seen(self, state: State) -> State:
+        features = positional_features(self.objects(state))
+        return state.replace(obs=jnp.concatenate([self.shrink * state.obs, features]))

@@ -1,0 +1,107 @@
+"""Policies with a latent: any head, told a z that is drawn once an episode.
+
+Reparameterized Policy Learning (Huang et al., ICML 2023): a policy pi(a | s, z) with a latent z is a
+generative model of trajectories, z says which kind. `latent(head, prior)` makes one of any head that is
+made for observations [s, z].
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from rpgjax.models.networks import MLP
+from rpgjax.policies.head import Carry, PolicyHead, PolicySample
+from rpgjax.types import Array, Key, Params
+
+
+class Prior(NamedTuple):
+    """pi(z | s_1), of one example: how an episode's latent is drawn."""
+
+    size: int  # width of z
+    init: Callable[[Key], Params]
+    sample: Callable[[Params, Array, Key], Array]  # s_1 (obs,) -> z (size,)
+    log_prob: Callable[[Params, Array, Array], Array]  # s_1 (obs,), z (size,) -> ()
+
+
+class Latent(NamedTuple):
+    """What a latent head carries through an episode."""
+
+    z: Array  # (size,)
+    inner: Carry
+
+
+def standard_normal(size: int) -> Prior:
+    """z ~ N(0, I), whatever the state, never trained: the paper's continuous latent."""
+
+    def log_prob(params: Params, observation: Array, z: Array) -> Array:
+        return -0.5 * jnp.sum(z**2 + jnp.log(2.0 * jnp.pi))
+
+    return Prior(
+        size=size,
+        init=lambda key: (),
+        sample=lambda params, observation, key: jax.random.normal(key, (size,)),
+        log_prob=log_prob,
+    )
+
+
+def categorical(
+    size: int,
+    observation_size: int,
+    hidden: Sequence[int] = (256, 256),
+    activation: str = "elu",
+    temperature: float | Array = 0.1,
+) -> Prior:
+    """z one-hot, pi(z | s_1) = softmax(network(s_1) / temperature), uniform at first.
+
+    The paper's discrete latent, whose network is Q_z and whose temperature is alpha_z.
+    """
+    network = MLP(tuple(hidden), size, activation, output_gain=0.0)
+
+    def init(key: Key) -> Params:
+        return network.init(key, jnp.zeros(observation_size))
+
+    def logits(params: Params, observation: Array) -> Array:
+        return network.apply(params, observation) / temperature
+
+    def sample(params: Params, observation: Array, key: Key) -> Array:
+        return jax.nn.one_hot(jax.random.categorical(key, logits(params, observation)), size)
+
+    def log_prob(params: Params, observation: Array, z: Array) -> Array:
+        return jnp.sum(z * jax.nn.log_softmax(logits(params, observation)))
+
+    return Prior(size, init, sample, log_prob)
+
+
+def latent(head: PolicyHead, prior: Prior) -> PolicyHead:
+    """`head`, made for observations of width obs + z, as a head on (obs,) with a latent of its own.
+
+    z is drawn from the prior where an episode starts, and held until it ends; no gradient flows into
+    the prior through it. Samples carry it (`PolicySample.latent`), their `log_prob` is the inner
+    head's, given z. Parameters are {"head", "prior"}.
+    """
+
+    def init(key: Key) -> Params:
+        head_key, prior_key = jax.random.split(key)
+        return {"head": head.init(head_key), "prior": prior.init(prior_key)}
+
+    def told(observation: Array, z: Array) -> Array:
+        return jnp.concatenate([observation, z])
+
+    def reset(params: Params, observation: Array, key: Key) -> Latent:
+        latent_key, inner_key = jax.random.split(key)
+        z = jax.lax.stop_gradient(prior.sample(params["prior"], observation, latent_key))
+        return Latent(z, head.reset(params["head"], told(observation, z), inner_key))
+
+    def sample(
+        params: Params, carry: Latent, observation: Array, key: Key
+    ) -> tuple[Latent, PolicySample]:
+        inner, drawn = head.sample(params["head"], carry.inner, told(observation, carry.z), key)
+        return Latent(carry.z, inner), drawn._replace(latent=carry.z)
+
+    def mode(params: Params, carry: Latent, observation: Array) -> tuple[Latent, Array]:
+        inner, action = head.mode(params["head"], carry.inner, told(observation, carry.z))
+        return Latent(carry.z, inner), action
+
+    return PolicyHead(init, reset, sample, mode)

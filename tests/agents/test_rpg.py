@@ -1,0 +1,197 @@
+"""RPG with a world model: what is replayed, imagined, valued, and what may touch what."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from rpgjax.agents.rpg import rpg
+from rpgjax.agents.rpg_learning import bound_value, imagine, learn_policy, model_loss
+from rpgjax.agents.rpg_parts import (
+    RPGConfig,
+    Segment,
+    before_the_end,
+    encode,
+    make_learner,
+    make_parts,
+)
+from rpgjax.envs import analytic
+from rpgjax.envs.episodes import episodes
+from rpgjax.models.world_model import Imagined, ModelState, WorldModel
+
+TINY = RPGConfig(
+    num_envs=3,
+    steps_per_call=4,
+    episode_length=5,
+    replay_size=120,
+    warm_up=24,
+    batch_size=8,
+    latent_size=2,
+    model_size=6,
+    hidden=(8, 8),
+    novelty_width=8,
+    novelty_after=2,
+)
+TASK = analytic.double_integrator()
+
+
+def parts_and_learner(config=TINY):
+    parts = make_parts(episodes(TASK, config.episode_length), config)
+    return parts, make_learner(parts, jax.random.key(0))
+
+
+def segment(key=1, batch=8, horizon=3):
+    keys = jax.random.split(jax.random.key(key), 6)
+    shape = (horizon, batch)
+    z = jnp.broadcast_to(jax.random.normal(keys[4], (1, batch, 2)), (*shape, 2))
+    return Segment(
+        jax.random.normal(keys[0], (*shape, 2)),
+        jnp.tanh(jax.random.normal(keys[1], (*shape, 1))),
+        jax.random.normal(keys[2], shape),
+        jax.random.normal(keys[3], (*shape, 2)),
+        jnp.zeros(shape, bool),
+        z,
+    )
+
+
+def moved(before, after):
+    return max(
+        float(jnp.abs(a - b).max())
+        for a, b in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True)
+    )
+
+
+def test_calls_collect_first_and_learn_after_the_warm_up():
+    agent = rpg(TASK, TINY)
+    update = jax.jit(agent.update)
+    states, rows = [jax.jit(agent.init)(jax.random.key(0))], []
+    for _ in range(4):
+        state, metrics = update(states[-1])
+        states.append(state)
+        rows.append(metrics)
+    assert [int(state.updates) for state in states] == [0, 0, 4, 8, 12]
+    assert [int(state.env_steps) for state in states] == [0, 12, 24, 36, 48]
+    assert moved(states[0].learner, states[1].learner) == 0.0
+    for part in ("model", "target", "actor", "encoder", "novelty"):
+        assert moved(getattr(states[1].learner, part), getattr(states[2].learner, part)) > 0, part
+    assert all(np.all(np.isfinite(value)) for row in rows for value in row.values())
+    # The same again from a copy in the middle: a resumed run is the same run.
+    copy = jax.tree.map(jnp.copy, states[2])
+    again, _ = update(update(copy)[0])
+    assert all(jax.tree.leaves(jax.tree.map(np.array_equal, again.learner, states[4].learner)))
+
+
+def test_replay_holds_terminal_observations_and_each_episodes_own_latent():
+    agent = rpg(TASK, replace(TINY, warm_up=10**6))
+    state = jax.jit(agent.init)(jax.random.key(0))
+    for _ in range(5):
+        state, _ = jax.jit(agent.update)(state)
+    held = jax.tree.map(lambda x: np.asarray(x[:, :20]), state.replay.experience)
+    ended = held.ended
+    assert 3 * 3 <= ended.sum() <= 3 * 5
+    # Inside an episode each entry starts where the last one led; the entry after an end does not.
+    follows = np.all(held.next_observation[:, :-1] == held.observation[:, 1:], axis=-1)
+    assert np.all(follows[~ended[:, :-1]])
+    assert not np.any(follows[ended[:, :-1]]), "the terminal observation, not the reset one"
+    same = np.all(held.latent[:, :-1] == held.latent[:, 1:], axis=-1)
+    np.testing.assert_array_equal(same, ~ended[:, :-1])
+
+
+def test_segments_count_up_to_their_first_end():
+    ended = jnp.array([[False, True, False], [True, False, False], [False, True, False]])
+    expected = [[True, True, True], [True, False, True], [False, False, True]]
+    np.testing.assert_array_equal(before_the_end(ended), expected)
+
+
+def test_what_follows_an_end_teaches_the_model_nothing():
+    parts, learner = parts_and_learner()
+    batch = segment()
+    batch = batch._replace(ended=batch.ended.at[0].set(True))
+    mask = before_the_end(batch.ended).astype(jnp.float32)
+    states = encode(parts, learner.target, batch.next_observation).obs
+
+    def loss(reward, states):
+        arguments = (parts, TINY, learner.model, batch, mask, reward, states, batch.reward)
+        return model_loss(*arguments)[0]
+
+    by_reward, by_state = jax.grad(loss, argnums=(0, 1))(batch.reward, states)
+    assert np.all(by_reward[1:] == 0) and np.all(by_state[1:] == 0)
+    assert np.all(by_reward[0] != 0) and np.any(by_state[0] != 0)
+
+
+def fake_model():
+    """s' = s + a, and a step pays 10 s': everything imagined is known."""
+
+    def step(params, state, action):
+        s = state.obs + action[0]
+        return Imagined(ModelState(s, state.hidden), 10.0 * s[0], jnp.zeros(()))
+
+    return WorldModel(6, lambda key: {}, lambda params, o: ModelState(o, o), step)
+
+
+def test_rewards_and_values_are_those_of_the_state_that_a_step_reaches():
+    parts, learner = parts_and_learner()
+    parts = parts._replace(model=fake_model(), critic=lambda params, x: jnp.stack([x[..., 0]] * 2))
+    start = ModelState(jnp.zeros((4, 6)), jnp.zeros((4, 6)))
+    z = jax.random.normal(jax.random.key(3), (4, 2))
+    window, likelihood, following = imagine(
+        parts, TINY, learner, learner.actor, start, z, jax.random.key(4)
+    )
+    s = np.cumsum(np.asarray(window.action)[..., 0], axis=0)  # s_1, s_2, s_3
+    np.testing.assert_allclose(window.reward, 10.0 * s, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(following[0], s, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(window.observation[1:, :, 0], s[:-1], rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(window.latent, np.broadcast_to(z, (3, 4, 2)))
+    expected, weight = np.zeros(4), 0.0
+    for i in range(3):
+        v = sum(0.99**j * 10.0 * s[j] for j in range(i + 1)) + 0.99 ** (i + 1) * s[i]
+        v += sum(0.99**j * TINY.information * np.asarray(likelihood)[j] for j in range(i + 1))
+        expected += 0.97**i * v
+        weight += 0.97**i
+    got = bound_value(TINY, window, likelihood, following, 0.0)
+    np.testing.assert_allclose(got, np.stack([expected / weight] * 2), rtol=1e-4, atol=1e-4)
+
+
+def test_the_policys_gradient_goes_through_model_critic_and_encoder_and_changes_none():
+    parts, learner = parts_and_learner(replace(TINY, information=1.0))
+    after, _ = learn_policy(
+        parts, replace(TINY, information=1.0), learner, segment(), jax.random.key(2)
+    )
+    assert moved(learner.actor, after.actor) > 0
+    assert moved(learner.encoder, after.encoder) > 0
+    assert moved(learner.model, after.model) == 0.0
+    no_information = replace(TINY, information=0.0)
+    other, _ = learn_policy(parts, no_information, learner, segment(), jax.random.key(2))
+    assert moved(other.actor, after.actor) > 0, "information reaches the policy"
+    assert moved(other.encoder, after.encoder) == 0.0, "the encoder learns the same either way"
+
+
+def test_without_a_latent_it_is_the_ablation():
+    config = replace(TINY, latent_size=0)
+    agent = rpg(TASK, config)
+    state = jax.jit(agent.init)(jax.random.key(0))
+    for _ in range(3):
+        state, metrics = jax.jit(agent.update)(state)
+    assert float(metrics["train/log_posterior"]) == 0.0
+    assert all(np.all(np.isfinite(value)) for value in metrics.values())
+
+
+def test_seeds_differ_and_run_under_vmap():
+    agent = rpg(TASK, TINY)
+
+    def run(key):
+        return jax.lax.scan(lambda s, _: agent.update(s), agent.init(key), None, 3)[1]
+
+    keys = jnp.stack([jax.random.key(5), jax.random.key(6)])
+    together = jax.jit(jax.vmap(run))(keys)
+    alone = jax.jit(run)(keys[1])
+    for name, value in alone.items():
+        np.testing.assert_allclose(together[name][1], value, rtol=5e-3, atol=1e-4, err_msg=name)
+    assert not np.allclose(*together["train/model_value"])
+
+
+def test_impossible_settings_are_refused_in_one_line():
+    with pytest.raises(ValueError, match="must not exceed"):
+        rpg(TASK, replace(TINY, horizon=5))
