@@ -1,0 +1,149 @@
+"""The two-mode bandit: does a policy find the narrow, better mode? 32 seeds in one program.
+
+python experiments/bandit/run.py             everything
+python experiments/bandit/run.py --report    only the figure and the table
+
+The wide mode (0.5 at 0.875) is where every gradient from the middle leads, and ends in a cliff; the
+narrow one (1.1 at -0.6) has no gradient outside itself.
+"""
+
+import argparse
+import functools
+import json
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import matplotlib
+import numpy as np
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from harness import fill_readme
+
+import rpgjax
+from rpgjax.agents import AGENTS
+from rpgjax.envs.analytic import bandit, bandit_reward
+from rpgjax.training.programs import over_seeds
+from rpgjax.training.runs import device_description, git_commit, versions
+from rpgjax.training.settings import settings_to_json
+
+FOLDER = Path(__file__).parent
+SEEDS, UPDATES, BLOCKS, SAMPLES = 32, 400, 20, 512
+VARIANTS: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "rpg": ("RPG", "rpg_physics", {}),
+    "no_information": ("RPG without information", "rpg_physics", {"information": 0.0}),
+    "gaussian": ("Gaussian (SHAC)", "shac", {}),
+}
+
+
+def train(algorithm: str, changes: dict[str, Any]) -> dict[str, Any]:
+    """Curves (block, seed) and final actions (seed, sample) of a variant."""
+    settings = rpgjax.preset(algorithm, "bandit")
+    settings = replace(settings, agent=replace(settings.agent, **changes), updates=UPDATES)
+    agent = AGENTS[algorithm][1](bandit(), settings.agent)
+    observation = jnp.zeros(1)
+
+    def act(state, sampled, key):
+        policy = agent.policy(state)
+        reset_key, action_key = jax.random.split(key)
+        carry = policy.reset(observation, reset_key)
+        drawn = policy.sample(carry, observation, action_key)[1][0]
+        return drawn if sampled else policy.mode(carry, observation)[1][0]
+
+    def run(key):
+        def block(state, key):
+            state, _ = jax.lax.scan(lambda s, _: agent.update(s), state, None, UPDATES // BLOCKS)
+            keys = jax.random.split(key, SAMPLES)
+            actions = [
+                jax.vmap(functools.partial(act, state, sampled))(keys) for sampled in (True, False)
+            ]
+            return state, actions
+
+        init_key, key = jax.random.split(key)
+        state = agent.init(init_key)
+        return jax.lax.scan(block, state, jax.random.split(key, BLOCKS))[1]
+
+    began = time.perf_counter()
+    keys = jax.vmap(jax.random.key)(jnp.arange(SEEDS))
+    sampled, mode = jax.block_until_ready(jax.jit(over_seeds(run))(keys))
+    returns = [np.asarray(bandit_reward(x).mean(-1)) for x in (sampled, mode)]
+    return {
+        "settings": settings_to_json(settings),
+        "seconds": round(time.perf_counter() - began, 1),
+        "updates": np.arange(1, BLOCKS + 1).tolist(),
+        "sampled_return": returns[0].tolist(),  # (seed, block)
+        "mode_return": returns[1].tolist(),
+        "actions": np.asarray(sampled[:, -1, :64]).round(4).tolist(),  # (seed, 64), at the end
+        "versions": versions(),
+        "git_commit": git_commit(),
+        "device": device_description(),
+    }
+
+
+def results() -> dict[str, Any]:
+    return json.loads((FOLDER / "results.json").read_text())
+
+
+def table() -> str:
+    """A Markdown row for each variant: mean over seeds, lowest, highest."""
+    lines = [
+        "| policy | return, sampled | lowest, highest seed | z drawn, best action | seeds at 1.05 |",
+        "|---" * 5 + "|",
+    ]
+    for name, content in results().items():
+        sampled, mode = (np.array(content[f"{kind}_return"])[:, -1] for kind in ("sampled", "mode"))
+        lines.append(
+            f"| {VARIANTS[name][0]} | {sampled.mean():.3f} | {sampled.min():.3f}, {sampled.max():.3f}"
+            f" | {mode.mean():.3f} [{mode.min():.3f}, {mode.max():.3f}]"
+            f" | {np.sum(sampled >= 1.05)} of {len(sampled)} |"
+        )
+    return "\n".join(lines)
+
+
+def draw() -> None:
+    """Returns over updates, and where the actions are at the end."""
+    figure, axes = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
+    found = results()
+    for index, (name, content) in enumerate(found.items()):
+        curve = np.array(content["sampled_return"])
+        at = np.array(content["updates"]) * UPDATES // BLOCKS
+        axes[0].plot(at, curve.T, color=f"C{index}", alpha=0.25, lw=0.8)
+        axes[0].plot(at, curve.mean(0), color=f"C{index}", label=VARIANTS[name][0])
+        actions = np.array(content["actions"]).ravel()
+        axes[1].hist(actions, 100, range=(-1, 1), density=True, color=f"C{index}", alpha=0.5)
+    x = np.linspace(-1, 1, 1001)
+    above = axes[1].twinx()
+    above.plot(x, np.asarray(bandit_reward(jnp.asarray(x))), color="black", lw=1)
+    above.set_ylabel("reward")
+    axes[0].set(xlabel="updates", ylabel="return, sampled actions")
+    axes[1].set(xlabel="action at the end, all seeds", ylabel="density")
+    axes[0].legend(frameon=False)
+    axes[0].grid(alpha=0.3)
+    figure.suptitle(f"The two-mode bandit, {SEEDS} seeds")
+    figure.savefig(FOLDER / "bandit.png", dpi=110)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--report", action="store_true", help="draw only")
+    if not parser.parse_args().report:
+        found = {}
+        for name, (_, algorithm, changes) in VARIANTS.items():
+            found[name] = train(algorithm, changes)
+            last = np.array(found[name]["sampled_return"])[:, -1]
+            print(f"{name}: {last.mean():.3f} in {found[name]['seconds']} s", flush=True)
+        (FOLDER / "results.json").write_text(json.dumps(found) + "\n")
+    draw()
+    fill_readme(FOLDER, table())
+
+
+if __name__ == "__main__":
+    main()
