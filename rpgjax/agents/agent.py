@@ -54,9 +54,8 @@ def normaliser(statistics: Statistics) -> Callable[[Array], Array]:
     return normalise
 
 
-def policy(head: PolicyHead, params: Params, statistics: Statistics) -> Policy:
-    """`head` with its parameters and the observation statistics bound."""
-    normalise = normaliser(statistics)
+def policy(head: PolicyHead, params: Params, normalise: Callable[[Array], Array]) -> Policy:
+    """`head` with its parameters, and what it sees of a raw observation, bound."""
 
     def sample(carry: Carry, observation: Array, key: Key) -> tuple[Carry, Array]:
         carry, drawn = head.sample(params, carry, normalise(observation), key)

@@ -124,6 +124,6 @@ def apg(env: Env, config: APGConfig = APGConfig(), head: PolicyHead | None = Non
     return Agent(
         init=init,
         update=update,
-        policy=lambda state: policy(head, state.actor, state.statistics),
+        policy=lambda state: policy(head, state.actor, normaliser(state.statistics)),
         steps_per_update=config.num_envs * config.horizon,
     )

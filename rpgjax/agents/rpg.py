@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from brax.envs import Env
 
-from rpgjax.agents.agent import Agent, Policy
+from rpgjax.agents.agent import Agent, policy
 from rpgjax.agents.rpg_learning import learn_model, learn_policy
 from rpgjax.agents.rpg_parts import (
     Learner,
@@ -115,20 +115,12 @@ def rpg(env: Env, config: RPGConfig = RPGConfig()) -> Agent:
         rollout = rollout._replace(bank=world.refresh_bank(rollout.bank, bank_key))
         return RPGState(learner, rollout, stored, updates, env_steps, key), metrics
 
-    def policy(state: RPGState) -> Policy:
-        look, actor, head = seen(state.learner.model), state.learner.actor, parts.head
-
-        def sample(carry: Any, observation: Array, key: Key) -> tuple[Any, Array]:
-            carry, drawn = head.sample(actor, carry, look(observation), key)
-            return carry, drawn.action
-
-        return Policy(
-            reset=lambda observation, key: head.reset(actor, look(observation), key),
-            sample=sample,
-            mode=lambda carry, observation: head.mode(actor, carry, look(observation)),
-        )
-
-    return Agent(init, update, policy, config.num_envs * config.steps_per_call)
+    return Agent(
+        init=init,
+        update=update,
+        policy=lambda state: policy(parts.head, state.learner.actor, seen(state.learner.model)),
+        steps_per_update=config.num_envs * config.steps_per_call,
+    )
 
 
 def maybe(condition: Array, step: Any, carry: Any) -> tuple[Any, Metrics]:

@@ -271,7 +271,9 @@ def short_horizon(episodes: Episodes, config: ShortHorizonConfig, variant: Varia
     return Agent(
         init=init,
         update=update,
-        policy=lambda state: policy(variant.head, state.averaged_actor, state.statistics),
+        policy=lambda state: policy(
+            variant.head, state.averaged_actor, normaliser(state.statistics)
+        ),
         steps_per_update=steps_per_update,
     )
 
