@@ -160,6 +160,10 @@ def short_horizon(episodes: Episodes, config: ShortHorizonConfig, variant: Varia
             boundaries,
         )
 
+    def look(state: ShortHorizonState, window: Transition) -> View:
+        env_steps = state.update * float(steps_per_update)
+        return View(window, normaliser(state.statistics), env_steps)
+
     def actor_loss(
         actor: Params, probes: Probes, state: ShortHorizonState, roll_key: Key, penalty_key: Key
     ):
@@ -170,7 +174,7 @@ def short_horizon(episodes: Episodes, config: ShortHorizonConfig, variant: Varia
         )
         seen = variant.value_input(normalise(window.next_observation), window)
         next_values = critic(state.target_critic, seen)
-        view = View(window, normalise, state.update * float(steps_per_update))
+        view = look(state, window)
         reward = variant.reward(state.memory, view)
         ends = window.terminated, bootstrapped(window.truncated, state.adaptive_horizon)
         returns = lambda_return(
@@ -231,9 +235,8 @@ def short_horizon(episodes: Episodes, config: ShortHorizonConfig, variant: Varia
         target_critic = optax.incremental_update(
             critic, state.target_critic, 1.0 - config.target_critic_keep
         )
-        view = View(window, normaliser(state.statistics), state.update * float(steps_per_update))
         memory, learned = variant.update_memory(
-            state.memory, view, jax.random.fold_in(penalty_key, 1)
+            state.memory, look(state, window), jax.random.fold_in(penalty_key, 1)
         )
         bank = episodes.refresh_bank(rollout.bank, bank_key)
         horizon = state.adaptive_horizon

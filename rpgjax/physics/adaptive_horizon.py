@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 import jax
 import jax.numpy as jnp
 
+from rpgjax.physics.stabilizers import cotangent_norm, is_float
 from rpgjax.types import Array
 
 Tree = TypeVar("Tree")
@@ -54,15 +55,11 @@ def _forward(tree: Any, keep: Array, probe: Array) -> tuple[Any, Array]:
 
 
 def _backward(keep: Array, cotangent: Any) -> tuple[Any, Array, Array]:
-    def is_float(x: Any) -> bool:
-        return jnp.issubdtype(x.dtype, jnp.floating)
-
-    norm = jnp.sqrt(sum(jnp.sum(x**2) for x in jax.tree.leaves(cotangent) if is_float(x)))
     # Not a product: 0 * inf would carry over the cut what the cut is to stop.
     cut = jax.tree.map(
         lambda x: jnp.where(keep > 0, x, jnp.zeros_like(x)) if is_float(x) else x, cotangent
     )
-    return cut, jnp.zeros_like(keep), norm
+    return cut, jnp.zeros_like(keep), cotangent_norm(cotangent)
 
 
 cut_and_measure.defvjp(_forward, _backward)

@@ -46,8 +46,7 @@ def _clip_forward(tree: Any, limit: Array | float) -> tuple[Any, Array | float]:
 
 
 def _clip_backward(limit: Array | float, cotangent: Any) -> tuple[Any, Array | float]:
-    squares = [jnp.sum(x**2) for x in jax.tree.leaves(cotangent) if _is_float(x)]
-    norm = jnp.sqrt(sum(squares))
+    norm = cotangent_norm(cotangent)
     # 0 / 0 and inf / inf where nothing is to be shortened: the ratio is taken only beyond the limit.
     beyond = jnp.isfinite(norm) & (norm > limit) & (limit > 0)
     scale = jnp.where(beyond, limit / jnp.where(beyond, norm, 1.0), 1.0)
@@ -79,10 +78,16 @@ def _decay_backward(keep: Array | float, cotangent: Any) -> tuple[Any, Array | f
 decay_cotangent.defvjp(_decay_forward, _decay_backward)
 
 
-def _is_float(x: Any) -> bool:
+def cotangent_norm(cotangent: Any) -> Array:
+    """(), over all float entries together; integers have cotangents that are no arrays."""
+    return jnp.sqrt(sum(jnp.sum(x**2) for x in jax.tree.leaves(cotangent) if is_float(x)))
+
+
+def is_float(x: Any) -> bool:
+    """Whether a leaf carries a gradient."""
     return jnp.issubdtype(x.dtype, jnp.floating)
 
 
 def _scaled(cotangent: Any, scale: Array | float) -> Any:
     """Float leaves times a scale; integers have cotangents that are no arrays."""
-    return jax.tree.map(lambda x: (x * scale).astype(x.dtype) if _is_float(x) else x, cotangent)
+    return jax.tree.map(lambda x: (x * scale).astype(x.dtype) if is_float(x) else x, cotangent)
