@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.custom_batching import custom_vmap
+from jax.custom_derivatives import CustomVJPPrimal, SymbolicZero
 
 from rpgjax.physics.components import Component, Quaternion, fence, opaque_one
 from rpgjax.physics.spring import Drive, Links, drive, substep
@@ -125,11 +126,19 @@ def spring_step(system: SpringSystem, substeps: int) -> Callable[[Packed, jax.Ar
     def backward(
         before: Links, final: Links, action: jax.Array, cotangent: Outputs
     ) -> tuple[Packed, jax.Array]:
+        """`cotangent` is None where it is known to be zero."""
         one = one_for(action)
         tau, drive_vjp = jax.vjp(lambda a: drive(system, a), action)
         last = jax.tree.map(lambda x: x[-1], before)
-        _, outputs_vjp = jax.vjp(lambda *a: outputs(system, *a, one), final, rotations(last))
-        towards, towards_rotations = outputs_vjp(cotangent)
+        wanted = jax.tree.leaves(cotangent, is_leaf=lambda x: x is None)
+
+        def seen(final: Links, last_rotations: list[Quaternion]) -> list[jax.Array]:
+            """The outputs that somebody looked at: most tasks look at a third of them."""
+            every = jax.tree.leaves(outputs(system, final, last_rotations, one))
+            return [x for x, c in zip(every, wanted, strict=True) if c is not None]
+
+        _, outputs_vjp = jax.vjp(seen, final, rotations(last))
+        towards, towards_rotations = outputs_vjp([c for c in wanted if c is not None])
 
         def body(carry: tuple[Links, Any, Drive], now: Links) -> tuple[Any, None]:
             towards, towards_rotations, towards_tau = carry
@@ -156,13 +165,17 @@ def spring_step(system: SpringSystem, substeps: int) -> Callable[[Packed, jax.Ar
     def step(state: Packed, action: jax.Array) -> Outputs:
         return batched_forward(state, action)
 
-    def step_forward(state: Packed, action: jax.Array) -> tuple[Outputs, Any]:
+    def step_forward(*primals: Any) -> tuple[Outputs, Any]:
+        state, action = jax.tree.map(
+            lambda x: x.value, primals, is_leaf=lambda x: isinstance(x, CustomVJPPrimal)
+        )
         result, before, final = batched_trajectory(state, action)
         return result, (before, final, action)
 
     def step_backward(residual: Any, cotangent: Outputs) -> tuple[Packed, jax.Array]:
         before, final, action = residual
-        return batched_backward(before, final, action, cotangent)
+        known = jax.tree.map(lambda c: None if isinstance(c, SymbolicZero) else c, cotangent)
+        return batched_backward(before, final, action, known)
 
-    step.defvjp(step_forward, step_backward)
+    step.defvjp(step_forward, step_backward, symbolic_zeros=True)
     return step
