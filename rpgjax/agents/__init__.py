@@ -9,7 +9,7 @@ from rpgjax.agents.agent import Agent, Policy
 from rpgjax.agents.apg import APGConfig, apg
 from rpgjax.agents.rfo import RFOConfig, rfo
 from rpgjax.agents.rpg import rpg
-from rpgjax.agents.rpg_parts import RPGConfig
+from rpgjax.agents.rpg_parts import MBSACConfig, OfficialRPGConfig, RPGConfig
 from rpgjax.agents.rpg_physics import RPGPhysicsConfig, rpg_physics
 from rpgjax.agents.sapo import SAPOConfig, sapo
 from rpgjax.agents.shac import SHACConfig, shac
@@ -20,6 +20,8 @@ AGENTS: dict[str, tuple[type, Callable[[Env, Any], Agent]]] = {
     "sapo": (SAPOConfig, sapo),
     "rfo": (RFOConfig, rfo),
     "rpg": (RPGConfig, rpg),
+    "rpg_official": (OfficialRPGConfig, rpg),
+    "mbsac": (MBSACConfig, rpg),
     "rpg_physics": (RPGPhysicsConfig, rpg_physics),
 }
 
@@ -27,6 +29,8 @@ __all__ = [
     "AGENTS",
     "APGConfig",
     "Agent",
+    "MBSACConfig",
+    "OfficialRPGConfig",
     "Policy",
     "RFOConfig",
     "RPGConfig",

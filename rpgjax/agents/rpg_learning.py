@@ -1,5 +1,7 @@
 """How RPG learns: its world model and critic from segments, its policy from imagined rollouts."""
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -23,55 +25,75 @@ from rpgjax.rollout import RolloutState, Transition, unroll
 from rpgjax.types import Array, Key, Metrics, Params
 
 
+class Imagination(NamedTuple):
+    """A window imagined from states of replay, and what it is valued with, (H, B)."""
+
+    window: Transition
+    log_posterior: Array  # log p_phi(z | s_t, a_t)
+    next_value: Array  # (2, H, B), the target critic's V(s_{t+1}, z)
+    survival: Array | None  # the chance that the episode goes on from s_{t+1}
+
+
 def learn_model(
     parts: Parts, config: RPGConfig, learner: Learner, segment: Segment, updates: Array, key: Key
 ) -> tuple[Learner, Metrics]:
     """One step of model and critic, and one of novelty's network."""
     mask = before_the_end(segment.ended).astype(segment.reward.dtype)
-    errors = surprise(parts, learner.novelty, segment)
+    learner, errors = learn_novelty(parts, learner, segment.next_observation)
     extra = jnp.where(
         updates >= config.novelty_after, intrinsic_reward(learner.spread, errors), 0.0
     )
     reward = config.reward_scale * segment.reward + config.novelty_scale * extra
     reached = encode(parts, learner.target, segment.next_observation)
-    targets = value_targets(parts, config, learner, reached, segment.latent, key)
+    targets = value_targets(parts, config, learner, reached, segment, key)
     gradient, metrics = jax.grad(model_loss, argnums=2, has_aux=True)(
         parts, config, learner.model, segment, mask, reward, reached.obs, targets
     )
     model, state, norm = descend(
         parts.optimizer, gradient, learner.model, learner.optimizers["model"]
     )
-    pull = jax.grad(
-        lambda learned: jnp.mean(surprise(parts, learner.novelty | {"learned": learned}, segment))
-    )(learner.novelty["learned"])
-    learned, novelty_state, _ = descend(
-        parts.optimizer, pull, learner.novelty["learned"], learner.optimizers["novelty"]
-    )
-    learner = learner._replace(
-        model=model,
-        novelty=learner.novelty | {"learned": learned},
-        spread=widen(learner.spread, errors.reshape(-1)),
-        optimizers=learner.optimizers | {"model": state, "novelty": novelty_state},
-    )
+    learner = learner._replace(model=model, optimizers=learner.optimizers | {"model": state})
     return learner, metrics | {"train/grad_norm": norm, "train/novelty": jnp.mean(extra)}
+
+
+def learn_novelty(parts: Parts, learner: Learner, reached: Array) -> tuple[Learner, Array]:
+    """One step of novelty's network; returns its errors at observations (H, B, obs), before it.
+
+    It learns from the first of each segment, B observations drawn evenly from replay; the others are
+    there to be paid for.
+    """
+
+    def missed(learned: Params, observations: Array) -> tuple[Array, Array]:
+        each = jax.vmap(lambda o: parts.novelty.error(learner.novelty | {"learned": learned}, o))
+        errors = each(observations.reshape(-1, observations.shape[-1]))
+        return jnp.mean(errors), errors.reshape(observations.shape[:-1])
+
+    learned = learner.novelty["learned"]
+    pull, first = jax.grad(missed, has_aux=True)(learned, reached[:1])
+    errors = jnp.concatenate([first, missed(learned, reached[1:])[1]])
+    new, state, _ = descend(parts.optimizer, pull, learned, learner.optimizers["novelty"])
+    learner = learner._replace(
+        novelty=learner.novelty | {"learned": new},
+        spread=widen(learner.spread, first.reshape(-1)),
+        optimizers=learner.optimizers | {"novelty": state},
+    )
+    return learner, errors
 
 
 def learn_policy(
     parts: Parts, config: RPGConfig, learner: Learner, segment: Segment, key: Key
 ) -> tuple[Learner, Metrics]:
-    """One step of policy, temperature and latent encoder; the target network follows."""
-    start = encode(parts, learner.model, segment.observation[0])
+    """One step of policy, temperature, latent encoder and Q_z; the target network follows."""
+    start, z = encode(parts, learner.model, segment.observation[0]), segment.latent[0]
     alpha = config.action_entropy * jnp.exp(learner.log_alpha)
 
-    def loss(actor: Params) -> tuple[Array, Transition]:
-        window, likelihood, following = imagine(
-            parts, config, learner, actor, start, segment.latent[0], key
-        )
-        value = bound_value(config, window, likelihood, following, alpha).min(axis=0)
-        return -jnp.mean(value), window
+    def loss(actor: Params) -> tuple[Array, tuple[Transition, Array]]:
+        dream = imagine(parts, config, learner, actor, start, z, key)
+        value = bound_value(config, dream, alpha).min(axis=0)
+        return -jnp.mean(value), (dream.window, value)
 
-    gradient, window = jax.grad(loss, has_aux=True)(learner.actor)
-    window = jax.lax.stop_gradient(window)
+    gradient, aux = jax.grad(loss, has_aux=True)(learner.actor)
+    window, value = jax.lax.stop_gradient(aux)
     entropy = -jnp.mean(window.log_prob)
 
     def temperature(log_alpha: Array) -> Array:
@@ -80,18 +102,29 @@ def learn_policy(
     def unlikely(encoder: Params) -> Array:
         return -jnp.mean(log_posterior(parts, encoder, window))
 
+    def misjudged(prior: Params) -> Array:
+        """Q_z(s)[z] against what acting on z from s is worth: soft Q over z."""
+        judged = jax.vmap(lambda s, z: parts.prior.worth(prior, s, z))(start.obs, z)
+        return jnp.mean((judged - value) ** 2)
+
     missed, encoder_gradient = jax.value_and_grad(unlikely)(learner.encoder)
     steps = {
         "actor": (gradient, learner.actor),
         "alpha": (jax.grad(temperature)(learner.log_alpha), learner.log_alpha),
         "encoder": (encoder_gradient, learner.encoder),
     }
+    if parts.prior.worth is not None:
+        prior = learner.actor["prior"]
+        steps["prior"] = (jax.grad(misjudged)(prior), prior)
     new = {
         name: descend(parts.optimizer, pull, params, learner.optimizers[name])
         for name, (pull, params) in steps.items()
     }
+    actor = new["actor"][0]
+    if "prior" in new:
+        actor |= {"prior": new["prior"][0]}
     learner = learner._replace(
-        actor=new["actor"][0],
+        actor=actor,
         log_alpha=new["alpha"][0],
         encoder=new["encoder"][0],
         target=optax.incremental_update(learner.model, learner.target, 1.0 - config.target_keep),
@@ -112,21 +145,32 @@ def imagine(
     start: ModelState,
     z: Array,
     key: Key,
-) -> tuple[Transition, Array, Array]:
+) -> Imagination:
     """A window (H, B, ...) imagined from states (B, ...) under latents z (B, z) that are held.
 
-    Returns:
-        The window, log p_phi(z | s_t, a_t) (H, B), and the target critic's V(s_{t+1}, z) (2, H, B). All
-        are differentiable in `actor`.
+    All of it is differentiable in `actor`.
     """
     world = imagined(parts.model, learner.model["world"], parts.action_size)
     rollout = RolloutState(
         EpisodeState(start, jnp.zeros(z.shape[0], jnp.int32)), Latent(z, ()), bank=()
     )
     _, window = unroll(parts.head, world, actor, lambda s: s, rollout, key, config.horizon)
-    likelihood = log_posterior(parts, learner.encoder, window)
     following = jnp.concatenate([window.next_observation, window.latent], axis=-1)
-    return window, likelihood, parts.critic(learner.target["critic"], following)
+    survival = None
+    if config.survival:
+        logits = survival_logits(parts, learner.model, window.next_observation)
+        survival = jax.nn.sigmoid(logits)
+    return Imagination(
+        window=window,
+        log_posterior=log_posterior(parts, learner.encoder, window),
+        next_value=parts.critic(learner.target["critic"], following),
+        survival=survival,
+    )
+
+
+def survival_logits(parts: Parts, model: Params, states: Array) -> Array:
+    """Of states (H, B, size) that were reached, (H, B)."""
+    return jax.vmap(jax.vmap(lambda s: parts.model.survival(model["world"], s)))(states)
 
 
 def log_posterior(parts: Parts, encoder: Params, window: Transition) -> Array:
@@ -135,28 +179,38 @@ def log_posterior(parts: Parts, encoder: Params, window: Transition) -> Array:
     return each(window.latent, window.observation, window.action)
 
 
-def bound_value(
-    config: RPGConfig,
-    window: Transition,
-    likelihood: Array,
-    following: Array,
-    alpha: Array | float,
-) -> Array:
-    """The K-step value (2, B) of an imagined window, by each critic."""
+def bound_value(config: RPGConfig, dream: Imagination, alpha: Array | float) -> Array:
+    """The K-step value (2, B) of what was imagined, by each critic; `alpha` weighs the entropy."""
+    window = dream.window
     weights = Weights(1.0, alpha, 0.0, config.information)
-    bonus = step_terms(weights, jnp.zeros_like(window.reward), window.log_prob, likelihood)
-    return jax.vmap(lambda v: k_step_value(window.reward, bonus, v, config.discount))(following)
+    nothing = jnp.zeros_like(window.reward)
+    bonus = step_terms(weights, nothing, window.log_prob, dream.log_posterior)
+    return jax.vmap(
+        lambda v: k_step_value(window.reward, bonus, v, config.discount, survival=dream.survival)
+    )(dream.next_value)
 
 
 def value_targets(
-    parts: Parts, config: RPGConfig, learner: Learner, reached: ModelState, z: Array, key: Key
+    parts: Parts,
+    config: RPGConfig,
+    learner: Learner,
+    reached: ModelState,
+    segment: Segment,
+    key: Key,
 ) -> Array:
-    """What V(s_{t+1}, z) is to be, (H, B): imagined on from there, without entropies, the lower one."""
-    count = z.shape[0] * z.shape[1]
-    flat = jax.tree.map(lambda x: x.reshape(count, x.shape[-1]), (reached, z))
-    window, likelihood, following = imagine(parts, config, learner, learner.actor, *flat, key)
-    value = bound_value(config, window, likelihood, following, 0.0).min(axis=0)
-    return jax.lax.stop_gradient(value.reshape(z.shape[:2]))
+    """What V(s_{t+1}, z) is to be, (H, B): imagined on from there, without entropies, the lower one.
+
+    Nothing, where the task ended there and survival is learned.
+    """
+    shape = segment.reward.shape
+    flat = jax.tree.map(
+        lambda x: x.reshape(shape[0] * shape[1], x.shape[-1]), (reached, segment.latent)
+    )
+    dream = imagine(parts, config, learner, learner.actor, *flat, key)
+    value = bound_value(config, dream, 0.0).min(axis=0).reshape(shape)
+    if config.survival:
+        value = jnp.where(segment.terminated, 0.0, value)
+    return jax.lax.stop_gradient(value)
 
 
 def model_loss(
@@ -169,7 +223,7 @@ def model_loss(
     states: Array,
     targets: Array,
 ) -> tuple[Array, Metrics]:
-    """State, reward and value after each step of a segment, along the model's own rollout from its start.
+    """State, reward, value and survival after each step, along the model's own rollout from the start.
 
     Args:
         parts: the networks.
@@ -194,16 +248,16 @@ def model_loss(
         "reward": (reached.reward - reward) ** 2,
         "value": jnp.sum((parts.critic(params["critic"], seen) - targets[None]) ** 2, axis=0),
     }
+    if config.survival:
+        logits = survival_logits(parts, params, reached.state.obs)
+        errors["survival"] = optax.sigmoid_binary_cross_entropy(
+            logits, 1.0 - segment.terminated.astype(logits.dtype)
+        )
     means = {name: jnp.mean(mask * error) for name, error in errors.items()}
     loss = (
         config.state_weight * means["state"]
         + config.reward_weight * means["reward"]
         + config.value_weight * means["value"]
+        + means.get("survival", 0.0)
     )
     return loss, {f"train/model_{name}": mean for name, mean in means.items()}
-
-
-def surprise(parts: Parts, novelty: Params, segment: Segment) -> Array:
-    """Novelty's error at what each step reached, (H, B)."""
-    each = jax.vmap(jax.vmap(lambda o: parts.novelty.error(novelty, o)))
-    return each(segment.next_observation)

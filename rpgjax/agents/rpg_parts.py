@@ -1,26 +1,26 @@
 """What RPG is made of: its settings, its networks, what it learns, and what it replays."""
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from rpgjax.envs.episodes import Episodes, EpisodeState, EpisodeStep
-from rpgjax.models.latent_encoder import LatentEncoder, gaussian_encoder
+from rpgjax.models.latent_encoder import LatentEncoder, categorical_encoder, gaussian_encoder
 from rpgjax.models.networks import critic_network
 from rpgjax.models.world_model import ModelState, WorldModel, world_model
 from rpgjax.objectives.novelty import Novelty, Spread, no_spread, random_network
 from rpgjax.policies import PolicyHead, gaussian
-from rpgjax.policies.latent import latent, standard_normal
+from rpgjax.policies.latent import Prior, categorical, latent, standard_normal
 from rpgjax.rollout import Transition
 from rpgjax.types import Array, Key, Params, Traced
 
 
 @dataclass(frozen=True)
 class RPGConfig:
-    """The paper's settings; the official code's weights are 10000, 10 and 1."""
+    """The paper's settings."""
 
     num_envs: int = 5
     steps_per_call: int = 10  # of every environment, and as many model updates, in one call
@@ -30,7 +30,10 @@ class RPGConfig:
     batch_size: int = 512  # segments
     horizon: int = 3  # H, of segments and of imagined rollouts
     discount: Traced = 0.99
-    latent_size: int = 12  # 0: no latent, the ablation (MBSAC)
+    latent: Literal["continuous", "discrete"] = "continuous"
+    latent_size: int = 12
+    latent_entropy: Traced = 0.1  # alpha_z, where the latent is discrete
+    survival: bool = False  # learn when episodes end; the paper and its code take them for endless
     model_size: int = 100  # of the model's states
     hidden: tuple[int, ...] = (256, 256)
     activation: str = "elu"
@@ -50,6 +53,22 @@ class RPGConfig:
     bank_size: int = 128
 
 
+@dataclass(frozen=True)
+class OfficialRPGConfig(RPGConfig):
+    """The weights of the official code."""
+
+    state_weight: Traced = 10_000.0
+    reward_weight: Traced = 10.0
+    value_weight: Traced = 1.0
+
+
+@dataclass(frozen=True)
+class MBSACConfig(RPGConfig):
+    """RPG without a latent: the paper's ablation."""
+
+    latent_size: int = 0
+
+
 class Parts(NamedTuple):
     """The networks, as pure functions."""
 
@@ -57,6 +76,7 @@ class Parts(NamedTuple):
     critic: Any  # V(params, [s, z]) -> (2, ...)
     init_critic: Any
     head: PolicyHead  # on s, with a latent
+    prior: Prior  # pi(z | s_1)
     posterior: LatentEncoder  # p_phi(z | s, a)
     novelty: Novelty  # of observations
     optimizer: optax.GradientTransformation  # one like it for every part
@@ -83,6 +103,7 @@ class Segment(NamedTuple):
     action: Array
     reward: Array
     next_observation: Array  # reached by the step, before any reset
+    terminated: Array  # bool: the task ended there
     ended: Array  # bool: the next entry is of another episode
     latent: Array  # that the episode was acted with
 
@@ -102,14 +123,24 @@ def make_parts(world: Episodes, config: RPGConfig) -> Parts:
         log_std_init=config.log_std_init,
         layer_norm=False,
     )
+    discrete = config.latent == "discrete"
+    prior = standard_normal(z)
+    if discrete:
+        prior = categorical(
+            z, s, config.hidden, config.activation, config.latent_entropy, layer_norm=False
+        )
+    make_encoder = categorical_encoder if discrete else gaussian_encoder
     return Parts(
         model=world_model(
             world.observation_size, world.action_size, s, config.hidden, config.activation
         ),
         critic=critic,
         init_critic=init_critic,
-        head=latent(inner, standard_normal(z)),
-        posterior=gaussian_encoder(z, s, world.action_size, config.hidden),
+        head=latent(inner, prior),
+        prior=prior,
+        posterior=make_encoder(
+            z, s, world.action_size, config.hidden, config.activation, layer_norm=False
+        ),
         novelty=random_network(world.observation_size, config.novelty_width),
         optimizer=optax.chain(
             optax.clip_by_global_norm(config.max_grad_norm), optax.adam(config.learning_rate)
@@ -132,6 +163,8 @@ def make_learner(parts: Parts, key: Key) -> Learner:
         "alpha": log_alpha,
         "novelty": novelty["learned"],
     }
+    if parts.prior.worth is not None:
+        learnt["prior"] = actor["prior"]
     return Learner(
         model=model,
         target=jax.tree.map(jnp.copy, model),  # donated buffers must not be shared
@@ -151,6 +184,7 @@ def segment_of(window: Transition) -> Segment:
         window.action,
         window.reward,
         window.next_observation,
+        window.terminated,
         window.terminated | window.truncated,
         window.latent,
     )

@@ -32,9 +32,11 @@ def gaussian_encoder(
     action_size: int,
     hidden: Sequence[int] = (256, 256),
     activation: str = "elu",
+    *,
+    layer_norm: bool = True,
 ) -> LatentEncoder:
     """N(network(s, a), STD^2) on z (size,): log p is -pi times the squared distance."""
-    init, apply = _network(size, observation_size, action_size, hidden, activation)
+    init, apply = _network(size, observation_size, action_size, hidden, activation, layer_norm)
 
     def log_prob(params: Params, z: Array, observation: Array, action: Array) -> Array:
         squared = jnp.sum((z - apply(params, observation, action)) ** 2)
@@ -50,9 +52,11 @@ def categorical_encoder(
     action_size: int,
     hidden: Sequence[int] = (256, 256),
     activation: str = "elu",
+    *,
+    layer_norm: bool = True,
 ) -> LatentEncoder:
     """0.8 softmax(network(s, a)) + 0.2 / size on one-hot z (size,)."""
-    init, apply = _network(size, observation_size, action_size, hidden, activation)
+    init, apply = _network(size, observation_size, action_size, hidden, activation, layer_norm)
 
     def log_prob(params: Params, z: Array, observation: Array, action: Array) -> Array:
         chance = jax.nn.softmax(apply(params, observation, action))
@@ -62,9 +66,14 @@ def categorical_encoder(
 
 
 def _network(
-    size: int, observation_size: int, action_size: int, hidden: Sequence[int], activation: str
+    size: int,
+    observation_size: int,
+    action_size: int,
+    hidden: Sequence[int],
+    activation: str,
+    layer_norm: bool,
 ) -> tuple[Callable[[Key], Params], Callable[[Params, Array, Array], Array]]:
-    network = MLP(tuple(hidden), size, activation)
+    network = MLP(tuple(hidden), size, activation, layer_norm=layer_norm)
 
     def init(key: Key) -> Params:
         return network.init(key, jnp.zeros(observation_size + action_size))

@@ -1,8 +1,8 @@
 """RPG's world model: an encoder, recurrent dynamics in its latent space, and what a step pays.
 
 Reparameterized Policy Learning (Huang et al., ICML 2023), section on model-based learning: s = f(o),
-h_0 = start(s), h' = GRU(embed(a), h), s' = out(h'), r = R(s', embed(a)). The survival probability is an
-option of ours; the official code ignores terminations.
+h_0 = start(s), h' = GRU(embed(a), h), s' = out(h'), r = R(s', embed(a)). The survival probability of s'
+is an option.
 """
 
 from collections.abc import Callable, Sequence
@@ -28,7 +28,6 @@ class Imagined(NamedTuple):
 
     state: ModelState
     reward: Array  # ()
-    survival: Array  # () logit of the episode going on
 
 
 class WorldModel(NamedTuple):
@@ -38,6 +37,7 @@ class WorldModel(NamedTuple):
     init: Callable[[Key], Params]
     encode: Callable[[Params, Array], ModelState]  # observation (obs,)
     step: Callable[[Params, ModelState, Array], Imagined]  # action (action,)
+    survival: Callable[[Params, Array], Array]  # s' (size,) -> () logit of the episode going on
 
 
 def world_model(
@@ -54,11 +54,11 @@ def world_model(
         return MLP(tuple(hidden), outputs, activation, layer_norm=False)
 
     encoder, start, embed, out = network(size), network(width), network(width), network(size)
-    pays = network(2)  # reward and survival: one product for both
+    pays, lives = network(1), network(1)
     cell = nn.GRUCell(width)
 
     def init(key: Key) -> Params:
-        keys = iter(jax.random.split(key, 6))
+        keys = iter(jax.random.split(key, 7))
         s, h = jnp.zeros(size), jnp.zeros(width)
         return {
             "encoder": encoder.init(next(keys), jnp.zeros(observation_size)),
@@ -67,6 +67,7 @@ def world_model(
             "cell": cell.init(next(keys), h, h),
             "out": out.init(next(keys), h),
             "pays": pays.init(next(keys), jnp.concatenate([s, h])),
+            "lives": lives.init(next(keys), s),
         }
 
     def encode(params: Params, observation: Array) -> ModelState:
@@ -77,7 +78,10 @@ def world_model(
         embedded = embed.apply(params["embed"], action)
         h, _ = cell.apply(params["cell"], state.hidden, embedded)
         s = out.apply(params["out"], h)
-        reward, survival = pays.apply(params["pays"], jnp.concatenate([s, embedded]))
-        return Imagined(ModelState(s, h), reward, survival)
+        (reward,) = pays.apply(params["pays"], jnp.concatenate([s, embedded]))
+        return Imagined(ModelState(s, h), reward)
 
-    return WorldModel(size, init, encode, step)
+    def survival(params: Params, s: Array) -> Array:
+        return lives.apply(params["lives"], s)[0]
+
+    return WorldModel(size, init, encode, step, survival)

@@ -68,11 +68,12 @@ def k_step_value(
     next_value: Array,
     discount: float | Array,
     weight_decay: float | Array = 0.97,
+    survival: Array | None = None,
 ) -> Array:
     """The value of a short imagined rollout, (...), from arrays (H, ...): all its depths, averaged.
 
-    v_i = sum_{j<=i} gamma^j (r_j + e_j) + gamma^(i+1) V(s_{i+1}, z), the average weighs v_i by
-    `weight_decay`^i.
+    v_i = sum_{j<=i} d_j (r_j + e_j) + d_(i+1) V(s_{i+1}, z) with d_0 = 1 and d_(j+1) = gamma p_j d_j; the
+    average weighs v_i by `weight_decay`^i.
 
     Args:
         reward: r_t, what the model says that the step from s_t to s_{t+1} pays.
@@ -80,11 +81,13 @@ def k_step_value(
         next_value: V(s_{t+1}, z), not V(s_t, z).
         discount: gamma.
         weight_decay: of the depths.
+        survival: p_t, the chance that the episode goes on from s_{t+1}; None: it always does.
     """
     horizon = reward.shape[0]
     shape = (horizon,) + (1,) * (reward.ndim - 1)
-    discounts = (jnp.asarray(discount) ** jnp.arange(horizon)).reshape(shape)
     weights = (jnp.asarray(weight_decay) ** jnp.arange(horizon)).reshape(shape)
-    gathered = jnp.cumsum(discounts * (reward + bonus), axis=0)
-    values = gathered + discount * discounts * next_value
+    goes_on = discount * (jnp.ones_like(reward) if survival is None else survival)
+    after = jnp.cumprod(goes_on, axis=0)  # d_1 ... d_H
+    before = jnp.concatenate([jnp.ones_like(after[:1]), after[:-1]])
+    values = jnp.cumsum(before * (reward + bonus), axis=0) + after * next_value
     return jnp.sum(weights * values, axis=0) / jnp.sum(weights)

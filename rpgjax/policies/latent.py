@@ -23,6 +23,7 @@ class Prior(NamedTuple):
     init: Callable[[Key], Params]
     sample: Callable[[Params, Array, Key], Array]  # s_1 (obs,) -> z (size,)
     log_prob: Callable[[Params, Array, Array], Array]  # s_1 (obs,), z (size,) -> ()
+    worth: Callable[[Params, Array, Array], Array] | None = None  # Q_z(s_1)[z], where there is one
 
 
 class Latent(NamedTuple):
@@ -52,12 +53,14 @@ def categorical(
     hidden: Sequence[int] = (256, 256),
     activation: str = "elu",
     temperature: float | Array = 0.1,
+    *,
+    layer_norm: bool = True,
 ) -> Prior:
     """z one-hot, pi(z | s_1) = softmax(network(s_1) / temperature), uniform at first.
 
     The paper's discrete latent, whose network is Q_z and whose temperature is alpha_z.
     """
-    network = MLP(tuple(hidden), size, activation, output_gain=0.0)
+    network = MLP(tuple(hidden), size, activation, output_gain=0.0, layer_norm=layer_norm)
 
     def init(key: Key) -> Params:
         return network.init(key, jnp.zeros(observation_size))
@@ -71,7 +74,10 @@ def categorical(
     def log_prob(params: Params, observation: Array, z: Array) -> Array:
         return jnp.sum(z * jax.nn.log_softmax(logits(params, observation)))
 
-    return Prior(size, init, sample, log_prob)
+    def worth(params: Params, observation: Array, z: Array) -> Array:
+        return jnp.sum(z * network.apply(params, observation))
+
+    return Prior(size, init, sample, log_prob, worth)
 
 
 def latent(head: PolicyHead, prior: Prior) -> PolicyHead:

@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 
 from rpgjax.agents.rpg import rpg
-from rpgjax.agents.rpg_learning import bound_value, imagine, learn_policy, model_loss
+from rpgjax.agents.rpg_learning import (
+    bound_value,
+    imagine,
+    learn_model,
+    learn_novelty,
+    learn_policy,
+    model_loss,
+    value_targets,
+)
 from rpgjax.agents.rpg_parts import (
     RPGConfig,
     Segment,
@@ -35,6 +43,7 @@ TINY = RPGConfig(
     novelty_after=2,
 )
 TASK = analytic.double_integrator()
+KEY = jax.random.key(9)
 
 
 def parts_and_learner(config=TINY):
@@ -51,6 +60,7 @@ def segment(key=1, batch=8, horizon=3):
         jnp.tanh(jax.random.normal(keys[1], (*shape, 1))),
         jax.random.normal(keys[2], shape),
         jax.random.normal(keys[3], (*shape, 2)),
+        jnp.zeros(shape, bool),
         jnp.zeros(shape, bool),
         z,
     )
@@ -126,9 +136,11 @@ def fake_model():
 
     def step(params, state, action):
         s = state.obs + action[0]
-        return Imagined(ModelState(s, state.hidden), 10.0 * s[0], jnp.zeros(()))
+        return Imagined(ModelState(s, state.hidden), 10.0 * s[0])
 
-    return WorldModel(6, lambda key: {}, lambda params, o: ModelState(o, o), step)
+    return WorldModel(
+        6, lambda key: {}, lambda params, o: ModelState(o, o), step, lambda params, s: s[0]
+    )
 
 
 def test_rewards_and_values_are_those_of_the_state_that_a_step_reaches():
@@ -136,9 +148,8 @@ def test_rewards_and_values_are_those_of_the_state_that_a_step_reaches():
     parts = parts._replace(model=fake_model(), critic=lambda params, x: jnp.stack([x[..., 0]] * 2))
     start = ModelState(jnp.zeros((4, 6)), jnp.zeros((4, 6)))
     z = jax.random.normal(jax.random.key(3), (4, 2))
-    window, likelihood, following = imagine(
-        parts, TINY, learner, learner.actor, start, z, jax.random.key(4)
-    )
+    dream = imagine(parts, TINY, learner, learner.actor, start, z, jax.random.key(4))
+    window, likelihood, following = dream.window, dream.log_posterior, dream.next_value
     s = np.cumsum(np.asarray(window.action)[..., 0], axis=0)  # s_1, s_2, s_3
     np.testing.assert_allclose(window.reward, 10.0 * s, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(following[0], s, rtol=1e-4, atol=1e-5)
@@ -150,8 +161,40 @@ def test_rewards_and_values_are_those_of_the_state_that_a_step_reaches():
         v += sum(0.99**j * TINY.information * np.asarray(likelihood)[j] for j in range(i + 1))
         expected += 0.97**i * v
         weight += 0.97**i
-    got = bound_value(TINY, window, likelihood, following, 0.0)
+    got = bound_value(TINY, dream, 0.0)
     np.testing.assert_allclose(got, np.stack([expected / weight] * 2), rtol=1e-4, atol=1e-4)
+
+
+def test_where_the_task_ended_nothing_follows_if_survival_is_learned():
+    batch = segment()
+    batch = batch._replace(terminated=batch.terminated.at[1, :4].set(True))
+    for survival in (False, True):
+        config = replace(TINY, survival=survival)
+        parts, learner = parts_and_learner(config)
+        reached = encode(parts, learner.target, batch.next_observation)
+        targets = value_targets(parts, config, learner, reached, batch, jax.random.key(1))
+        assert np.all(np.asarray(targets == 0) == np.asarray(batch.terminated & survival))
+
+
+def test_survival_is_learned_and_shortens_what_is_imagined():
+    """With a third of the steps ending, the model comes to say so, and the K-step value falls."""
+    config = replace(TINY, survival=True, state_weight=0.0, learning_rate=1e-2)
+    parts, learner = parts_and_learner(config)
+    batch = segment(batch=48)
+    batch = batch._replace(terminated=batch.terminated.at[:, ::3].set(True))
+    step = jax.jit(lambda learner: learn_model(parts, config, learner, batch, jnp.int32(0), KEY))
+    first, metrics = step(learner)
+    before = float(metrics["train/model_survival"])
+    assert before == pytest.approx(np.log(2.0), abs=0.3)
+    for _ in range(150):
+        first, metrics = step(first)
+    assert float(metrics["train/model_survival"]) < before - 0.1
+    start = encode(parts, first.model, batch.observation[0])
+    dream = imagine(parts, config, first, first.actor, start, batch.latent[0], KEY)
+    assert dream.survival.shape == (3, 48) and 0.4 < float(dream.survival.mean()) < 0.9
+    endless = dream._replace(survival=None, next_value=jnp.full_like(dream.next_value, 100.0))
+    ends = endless._replace(survival=dream.survival)
+    assert np.all(bound_value(config, ends, 0.0) < bound_value(config, endless, 0.0))
 
 
 def test_the_policys_gradient_goes_through_model_critic_and_encoder_and_changes_none():
@@ -166,6 +209,49 @@ def test_the_policys_gradient_goes_through_model_critic_and_encoder_and_changes_
     other, _ = learn_policy(parts, no_information, learner, segment(), jax.random.key(2))
     assert moved(other.actor, after.actor) > 0, "information reaches the policy"
     assert moved(other.encoder, after.encoder) == 0.0, "the encoder learns the same either way"
+
+
+def test_a_discrete_latents_worth_is_learned_and_chosen_by():
+    """Where acting on one z pays more, Q_z learns it, and pi(z | s_1) goes there."""
+    kind = {"latent": "discrete", "latent_size": 3, "latent_entropy": 0.5}
+    config = replace(TINY, **kind, learning_rate=3e-2, action_entropy=0.0, information=0.0)
+    parts, learner = parts_and_learner(config)
+    better = jnp.array([0.0, 3.0, 0.0])
+    parts = parts._replace(
+        model=fake_model()._replace(step=lambda params, s, a: Imagined(s, jnp.zeros(()))),
+        critic=lambda params, x: jnp.stack([x[..., 6:] @ better] * 2),
+    )
+    batch = segment(batch=24)
+    z = jnp.broadcast_to(jax.nn.one_hot(jnp.arange(24) % 3, 3), (3, 24, 3))
+    batch = batch._replace(
+        latent=z,
+        observation=jnp.zeros((3, 24, 6)),
+    )
+    step = jax.jit(lambda learner: learn_policy(parts, config, learner, batch, KEY)[0])
+    for _ in range(300):
+        learner = step(learner)
+    judged = [parts.prior.worth(learner.actor["prior"], jnp.zeros(6), z) for z in jnp.eye(3)]
+    # v_i = bonus_0..i + gamma^(i+1) V: the three depths' discounts, averaged as the K-step value does.
+    weights = 0.97 ** np.arange(3)
+    discount = float(np.sum(weights * 0.99 ** np.arange(1, 4)) / weights.sum())
+    assert float(judged[1] - judged[0]) == pytest.approx(3.0 * discount, abs=0.05)
+    chance = jnp.exp(parts.prior.log_prob(learner.actor["prior"], jnp.zeros(6), jnp.eye(3)[1]))
+    assert float(chance) > 0.95
+
+
+def test_novelty_pays_for_all_that_was_reached_and_learns_from_the_first_of_each_segment():
+    parts, learner = parts_and_learner()
+    reached = segment().next_observation
+    after, errors = learn_novelty(parts, learner, reached)
+    each = jax.vmap(jax.vmap(lambda o: parts.novelty.error(learner.novelty, o)))
+    np.testing.assert_allclose(errors, each(reached), rtol=1e-4)
+    assert float(after.spread.count) == 8
+    assert float(after.spread.mean) == pytest.approx(float(errors[0].mean()), rel=1e-4)
+    other, _ = learn_novelty(parts, learner, reached.at[1:].multiply(3.0))
+    assert moved(after.novelty, other.novelty) == 0.0
+    other, _ = learn_novelty(parts, learner, reached.at[0].multiply(3.0))
+    assert moved(after.novelty["learned"], other.novelty["learned"]) > 0.0
+    assert moved(after.novelty["fixed"], learner.novelty["fixed"]) == 0.0
 
 
 def test_without_a_latent_it_is_the_ablation():

@@ -14,7 +14,8 @@ def test_it_steps_from_an_encoded_observation():
     state = MODEL.encode(params, jnp.ones(3))
     assert state.obs.shape == (5,) and state.hidden.shape == (8,)
     reached = MODEL.step(params, state, jnp.zeros(2))
-    assert reached.state.obs.shape == (5,) and reached.reward.shape == reached.survival.shape == ()
+    assert reached.state.obs.shape == (5,) and reached.reward.shape == ()
+    assert MODEL.survival(params, reached.state.obs).shape == ()
 
 
 def test_reward_belongs_to_the_state_reached_and_the_action():
@@ -37,7 +38,7 @@ def test_gradients_reach_every_part():
         for _ in range(2):
             reached = MODEL.step(params, state, jnp.ones(2))
             state = reached.state
-        return reached.reward + reached.survival + state.obs.sum()
+        return reached.reward + MODEL.survival(params, state.obs) + state.obs.sum()
 
     gradient = jax.grad(loss)(params)
     for name, part in gradient.items():

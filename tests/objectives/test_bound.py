@@ -67,3 +67,14 @@ def test_the_k_step_value_by_hand():
     # Depths: 1 + .5 * 10 = 6 and 1 + .5 * 2 + .25 * 20 = 7, weighed 1 and 1/2.
     got = k_step_value(jnp.array([1.0, 2.0]), jnp.zeros(2), jnp.array([10.0, 20.0]), 0.5, 0.5)
     assert float(got) == pytest.approx((6.0 + 0.5 * 7.0) / 1.5)
+
+
+def test_what_may_not_survive_is_worth_less():
+    """p = 0 after the first step: its reward is all; p = 1 changes nothing; by hand in between."""
+    arguments = jnp.array([1.0, 2.0]), jnp.zeros(2), jnp.array([10.0, 20.0]), 0.5, 0.5
+    assert float(k_step_value(*arguments, jnp.zeros(2))) == pytest.approx(1.0)
+    always = k_step_value(*arguments, jnp.ones(2))
+    assert float(always) == pytest.approx(float(k_step_value(*arguments)))
+    # 1 + .5 .8 10 = 5 and 1 + .4 2 + .4 .5 .5 20 = 3.8, weighed 1 and 1/2.
+    got = k_step_value(*arguments, jnp.array([0.8, 0.5]))
+    assert float(got) == pytest.approx((5.0 + 0.5 * 3.8) / 1.5)
