@@ -60,7 +60,10 @@ class RenderOptions:
 
 @dataclasses.dataclass(frozen=True)
 class PlotOptions:
-    """Draw learning curves: one run's, or several compared with intervals over seeds."""
+    """Draw learning curves: one run's, or several compared with intervals over seeds.
+
+    One run whose policy has a latent also gets latents.png, beside it: where episodes go for each z.
+    """
 
     runs: tyro.conf.Positional[tuple[Path, ...]]  # run folders
     out: Path | None = None  # the PNG; RUN/learning_curve.png or comparison.png if left out
@@ -183,7 +186,9 @@ def plot(arguments: list[str]) -> int:
     if not options.runs:
         raise RunError("plot needs at least one run folder", 2)
     with _quiet():
+        from rpgjax.training import launch
         from rpgjax.training.figures import comparison, learning_curve
+        from rpgjax.training.latent_figures import draw as draw_latents
         from rpgjax.training.metrics import read_metrics
     first = options.runs[0]
     single = len(options.runs) == 1
@@ -193,6 +198,12 @@ def plot(arguments: list[str]) -> int:
     else:
         comparison(options.runs, path)
     print(f"wrote {path}")
+    if single and (first / "checkpoints").is_dir():
+        run = launch.load(first, "last")
+        if run.agent.posterior is not None:
+            latents = path.with_name("latents.png")
+            draw_latents(run, latents)
+            print(f"wrote {latents}")
     return 0
 
 

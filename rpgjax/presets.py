@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from rpgjax.agents import AGENTS
+from rpgjax.envs import registry
 from rpgjax.training.settings import TrainSettings
 
 # What differs from an agent's defaults on a task, for every algorithm that has the field.
@@ -41,11 +42,29 @@ TASKS: dict[str, dict[str, Any]] = {
         "weights_decay_steps": 16_000,
         "learning_rate_decay_steps": 32_000,
     },
+    "two_routes": {
+        "episode_length": 40,
+        "horizon": 20,
+        "latent": "discrete",
+        "latent_size": 4,
+        "information": 1.0,
+        "latent_entropy": 100.0,  # of returns of 26: the routes that are found are kept
+        "weights_floor": 0.1,
+        "weights_decay_steps": 384_000,
+        "regularizer_floor": 0.0,
+        "regularizer_decay_steps": 200_000,
+        "learning_rate_floor": 0.05,
+        "learning_rate_decay_steps": 500_000,
+    },
     "gap_maze": {"episode_length": 50},
     "block_push": {"episode_length": 60},
 }
-ANALYTIC = ("lqr", "double_integrator", "pendulum", "bandit")
-MAZES = ("gap_maze", "block_push")
+# The same for the agents with a world model, whose fields of the same name mean something else.
+LEARNED = ("rpg", "rpg_official", "mbsac")
+LEARNED_TASKS: dict[str, dict[str, Any]] = {
+    "gap_maze": {"replay_size": 250_000},  # all that 4800 updates see
+}
+ANALYTIC = ("lqr", "double_integrator", "pendulum", "bandit", "two_routes")
 SMALL = {
     "actor_hidden": (64, 64),
     "critic_hidden": (64, 64),
@@ -60,9 +79,11 @@ UPDATES: dict[str, int] = {
     "hopper": 600,
     "walker2d": 600,
     "reacher": 200,
+    "two_routes": 400,
     "gap_maze": 4800,
 }
 EVALUATIONS = 17  # in a run, or more
+CHECKPOINTS = 50
 
 
 def preset(algorithm: str, env: str, backend: str | None = None) -> TrainSettings:
@@ -71,7 +92,7 @@ def preset(algorithm: str, env: str, backend: str | None = None) -> TrainSetting
     Args:
         algorithm: a key of `rpgjax.agents.AGENTS`.
         env: a registered task's name.
-        backend: a Brax physics backend; None takes "spring" for Brax's tasks.
+        backend: a Brax physics backend; None takes the task's first, mostly "spring".
 
     Raises:
         ValueError: an unknown algorithm. Tasks are checked where they are made.
@@ -80,13 +101,18 @@ def preset(algorithm: str, env: str, backend: str | None = None) -> TrainSetting
         raise ValueError(f"unknown algorithm {algorithm!r}; choose from {', '.join(AGENTS)}")
     config = AGENTS[algorithm][0]()
     changes = TASKS.get(env, {}) | (SMALL if env in ANALYTIC else {})
+    if algorithm in LEARNED:
+        length = {k: v for k, v in changes.items() if k == "episode_length"}
+        changes = length | LEARNED_TASKS.get(env, {})
     config = replace(config, **{k: v for k, v in changes.items() if hasattr(config, k)})
     updates = UPDATES.get(env, 200)
+    known = registry.backends(env) if env in registry.names() else ()
     return TrainSettings(
         algorithm=algorithm,
         env=env,
-        backend=backend if env in (*ANALYTIC, *MAZES) else backend or "spring",
+        backend=backend or (known[0] if known else None),
         updates=updates,
         eval_every=max(20, updates // EVALUATIONS),
+        checkpoint_every=max(20, updates // CHECKPOINTS),
         agent=config,
     )

@@ -1,7 +1,7 @@
 import pytest
 
 from rpgjax.agents import AGENTS
-from rpgjax.presets import TASKS, UPDATES, preset
+from rpgjax.presets import LEARNED, LEARNED_TASKS, TASKS, UPDATES, preset
 
 
 @pytest.mark.parametrize("algorithm", sorted(AGENTS))
@@ -10,9 +10,27 @@ def test_every_preset_can_be_made(algorithm, env):
     settings = preset(algorithm, env)
     assert isinstance(settings.agent, AGENTS[algorithm][0])
     assert settings.updates == UPDATES.get(env, settings.updates)
-    for field, value in TASKS[env].items():
+    if algorithm in LEARNED:
+        shared = {k: v for k, v in TASKS[env].items() if k == "episode_length"}
+        expected = shared | LEARNED_TASKS.get(env, {})
+    else:
+        expected = TASKS[env]
+    for field, value in expected.items():
         if hasattr(settings.agent, field):
             assert getattr(settings.agent, field) == value
+
+
+def test_a_world_models_agent_takes_no_settings_that_are_meant_for_others():
+    assert preset("rpg", "ant").agent == AGENTS["rpg"][0]()
+    assert preset("rpg", "two_routes").agent == AGENTS["rpg"][0](episode_length=40)
+
+
+@pytest.mark.parametrize(
+    ("env", "backend"),
+    [("ant", "spring"), ("swimmer", "generalized"), ("gap_maze", None), ("my own", None)],
+)
+def test_a_task_gets_a_backend_that_it_has(env, backend):
+    assert preset("rfo", env).backend == backend
 
 
 def test_an_unknown_algorithm_is_one_clear_line():

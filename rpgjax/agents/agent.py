@@ -16,6 +16,10 @@ AgentState = Any  # a pytree: params, optimizers, episodes, statistics, key, cou
 Statistics = running_statistics.RunningStatisticsState
 
 
+# log p(z | s, a) of a latent (z,), a raw observation (obs,) and an action (action,)
+Posterior = Callable[[Array, Array, Array], Array]
+
+
 class Policy(NamedTuple):
     """A trained policy on raw observations, single example: for evaluation and export."""
 
@@ -31,6 +35,7 @@ class Agent(NamedTuple):
     update: Callable[[AgentState], tuple[AgentState, Metrics]]
     policy: Callable[[AgentState], Policy]
     steps_per_update: int  # environment steps
+    posterior: Callable[[AgentState], Posterior] | None = None  # where the policy has a latent
 
 
 def initial_statistics(observation_size: int) -> Statistics:

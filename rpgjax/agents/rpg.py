@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from brax.envs import Env
 
-from rpgjax.agents.agent import Agent, policy
+from rpgjax.agents.agent import Agent, Posterior, policy
 from rpgjax.agents.rpg_learning import learn_model, learn_policy
 from rpgjax.agents.rpg_parts import (
     Learner,
@@ -115,11 +115,16 @@ def rpg(env: Env, config: RPGConfig = RPGConfig()) -> Agent:
         rollout = rollout._replace(bank=world.refresh_bank(rollout.bank, bank_key))
         return RPGState(learner, rollout, stored, updates, env_steps, key), metrics
 
+    def posterior(state: RPGState) -> Posterior:
+        look, encoder = seen(state.learner.model), state.learner.encoder
+        return lambda z, o, a: parts.posterior.log_prob(encoder, z, look(o), a)
+
     return Agent(
         init=init,
         update=update,
         policy=lambda state: policy(parts.head, state.learner.actor, seen(state.learner.model)),
         steps_per_update=config.num_envs * config.steps_per_call,
+        posterior=posterior if config.latent_size else None,
     )
 
 

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import optax
 from brax.envs import Env
 
-from rpgjax.agents.agent import Agent, descend
+from rpgjax.agents.agent import Agent, Posterior, descend, normaliser
 from rpgjax.agents.flow_regularizers import (
     Decisions,
     FlowConfig,
@@ -27,7 +27,7 @@ from rpgjax.agents.flow_regularizers import (
     flow_regularizers,
     no_decisions,
 )
-from rpgjax.agents.short_horizon import Variant, View, short_horizon
+from rpgjax.agents.short_horizon import ShortHorizonState, Variant, View, short_horizon
 from rpgjax.envs.episodes import episodes
 from rpgjax.models.latent_encoder import categorical_encoder, gaussian_encoder
 from rpgjax.objectives.bound import Weights, score_function, step_terms
@@ -146,7 +146,12 @@ def rpg_physics(env: Env, config: RPGPhysicsConfig = RPGPhysicsConfig()) -> Agen
             [observation, window.latent], axis=-1
         ),
     )
-    return short_horizon(world, config, variant)
+
+    def posterior(state: ShortHorizonState) -> Posterior:
+        look, params = normaliser(state.statistics), state.memory.params
+        return lambda z, o, a: encoder.log_prob(params, z, look(o), a)
+
+    return short_horizon(world, config, variant)._replace(posterior=posterior)
 
 
 Penalty = Callable[[Params, Decisions, View, Key], tuple[Array, Metrics]]

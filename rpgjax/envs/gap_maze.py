@@ -25,6 +25,13 @@ NO_DOOR_LEFT = (
     (4, 4),
 )
 
+_BOX = (  # the outer walls
+    (-HALF, -HALF, HALF, -HALF),
+    (HALF, -HALF, HALF, HALF),
+    (HALF, HALF, -HALF, HALF),
+    (-HALF, HALF, -HALF, -HALF),
+)
+
 
 class GapMaze(AnalyticTask):
     """A point in a box of 5 x 5 rooms of 2 m, most walls of which have a door of 0.4 m in the middle.
@@ -62,6 +69,23 @@ class GapMaze(AnalyticTask):
         x = self._slide(0, state[0], state[1], move[0])
         y = self._slide(1, state[1], x, move[1])
         return Outcome(jnp.stack([x, y]), jnp.zeros(()), jnp.zeros((), bool))
+
+    def walls(self) -> list[np.ndarray]:
+        """Segments (2, 2) from end to end, in m: for pictures."""
+        found = [np.array([[a, b], [c, d]]) for a, b, c, d in _BOX]
+        gap = 0.5 * self.door
+        for axis in (0, 1):
+            for line in range(1, CELLS):
+                for room in range(CELLS):
+                    low, at = room * SIDE - HALF, line * SIDE - HALF
+                    middle, high = low + 0.5 * SIDE, low + SIDE
+                    pieces = [(low, high)]
+                    if self.doors[axis, line, room]:
+                        pieces = [(low, middle - gap), (middle + gap, high)]
+                    for start, end in pieces:
+                        wall = np.array([[at, start], [at, end]])
+                        found.append(wall if axis == 0 else wall[:, ::-1])
+        return found
 
     def _slide(self, axis: int, along: Array, across: Array, move: Array) -> Array:
         """Where a move along one axis ends; `across` is the other coordinate."""

@@ -171,7 +171,7 @@ _TASKS: dict[str, Task] = {
     },
     **{
         name: Task(_analytic(name), ())
-        for name in ("bandit", "double_integrator", "lqr", "pendulum")
+        for name in ("bandit", "double_integrator", "lqr", "pendulum", "two_routes")
     },
     **{name: Task(_maze(name), ()) for name in ("block_push", "gap_maze")},
 }

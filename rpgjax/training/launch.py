@@ -274,6 +274,7 @@ def _illustrate(
 ) -> None:
     """Figures and replays: a run that trained is not lost because one of them fails."""
     from rpgjax.training.figures import comparison, learning_curve
+    from rpgjax.training.latent_figures import draw as draw_latents
     from rpgjax.training.replay import render
 
     folders = seed_folders(root, run.settings.seed, seeds)
@@ -286,6 +287,8 @@ def _illustrate(
             summaries = [json.loads((folder / "summary.json").read_text()) for folder in folders]
             names = (folder.name for folder in folders)
             write_json(root / "summary.json", dict(zip(names, summaries, strict=True)))
+        if run.agent.posterior is not None:
+            draw_latents(load(folders[0], "last", run.env), folders[0] / "latents.png")
         if replay:
             report.phase("rendering the replay")
             for folder in folders[:1]:

@@ -14,11 +14,12 @@ from rpgjax.envs.analytic import (
     lqr,
     pendulum,
     riccati,
+    two_routes,
 )
 from rpgjax.envs.analytic.pendulum import Pendulum
 from rpgjax.envs.episodes import episodes
 
-TASKS = [lqr, double_integrator, pendulum, bandit]
+TASKS = [lqr, double_integrator, pendulum, bandit, two_routes]
 
 
 def trajectory(task, state, actions):
@@ -262,3 +263,39 @@ def test_bandit_ends_after_one_step_with_its_reward():
     np.testing.assert_allclose(step.reward, 1.1 - 18 * 0.1**2, rtol=1e-5)
     np.testing.assert_allclose(gradient, [7.2], rtol=1e-4)
     assert step.terminated and not step.truncated and after.step_count == 0
+
+
+def test_two_routes_are_mirror_images_and_the_way_between_is_bad():
+    task = two_routes()
+    start = jnp.array([-1.0, 0.0])
+    straight = jnp.tile(jnp.array([1.0, 0.0]), (40, 1)).at[20:].set(0.0)
+    above = straight.at[:10, 1].set(0.8).at[10:20, 1].set(-0.8)
+    routes = {
+        name: trajectory(task, start, actions)
+        for name, actions in (
+            ("straight", straight),
+            ("above", above),
+            ("below", above.at[:, 1].multiply(-1.0)),
+        )
+    }
+    returns = {name: rewards.sum() for name, (_, rewards) in routes.items()}
+    assert returns["above"] == pytest.approx(returns["below"], rel=1e-5)
+    assert returns["above"] > returns["straight"] + 15
+    # All three end on the goal, where a step pays 1 - 0.1 / 2 and the hill is out of reach.
+    for states, rewards in routes.values():
+        np.testing.assert_allclose(states[-1], [1.0, 0.0], atol=1e-5)
+        assert rewards[-1] == pytest.approx(0.95 - 3.0 * np.exp(-1 / 0.4**2), abs=1e-5)
+
+    def total(actions):
+        def step(x, action):
+            outcome = task.transition(x, action)
+            return outcome.state, outcome.reward
+
+        return jnp.sum(jax.lax.scan(step, start, actions)[1])
+
+    # On the straight way the gradient of the return does not say which way round; beside it, it does.
+    pull = jax.grad(total)(straight)
+    np.testing.assert_allclose(pull[:, 1], 0.0, atol=1e-6)
+    assert float(jnp.abs(pull[:, 0]).max()) > 0.01
+    for side in (0.01, -0.01):
+        assert np.sign(jax.grad(total)(straight.at[0, 1].set(side))[0, 1]) == np.sign(side)

@@ -98,3 +98,17 @@ def test_the_observation_is_the_papers():
 def test_coverage_counts_squares_once():
     path = jnp.array([[-4.9, -4.9], [-4.1, -4.9], [4.9, 4.9], [0.5, 0.5]])
     assert float(coverage(visited(path))) == pytest.approx(0.03)
+
+
+def test_walls_are_drawn_where_they_stand():
+    walls = MAZE.walls()
+    assert len(walls) == 4 + 16 + 24 * 2  # outer, closed, half open
+    inner = np.array(walls[4:])
+    lengths = np.abs(inner[:, 1] - inner[:, 0]).sum(axis=1)
+    assert sorted(set(lengths.round(6))) == [0.8, 2.0]
+    for wall in inner:  # whoever walks at its middle from 0.2 m before it is stopped
+        across = np.flatnonzero(wall[0] == wall[1])[0]
+        start, move = wall.mean(axis=0), np.zeros(2)
+        start[across] -= 0.1
+        move[across] = 1.0
+        assert walk(start, move, 1)[across] < wall[0][across]

@@ -9,6 +9,7 @@ from rpgjax.envs.analytic.double_integrator import DoubleIntegrator, double_inte
 from rpgjax.envs.analytic.lqr import LQR, Riccati, linear_cost, lqr, riccati
 from rpgjax.envs.analytic.pendulum import Pendulum, pendulum
 from rpgjax.envs.analytic.task import AnalyticTask
+from rpgjax.envs.analytic.two_routes import TwoRoutes, two_routes
 
 __all__ = [
     "LQR",
@@ -17,6 +18,7 @@ __all__ = [
     "DoubleIntegrator",
     "Pendulum",
     "Riccati",
+    "TwoRoutes",
     "bandit",
     "bandit_reward",
     "double_integrator",
@@ -24,4 +26,5 @@ __all__ = [
     "lqr",
     "pendulum",
     "riccati",
+    "two_routes",
 ]

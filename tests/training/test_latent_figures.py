@@ -1,0 +1,80 @@
+"""What is drawn of a latent: episodes played, and what can be read off them."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from rpgjax.agents import RPGPhysicsConfig, SHACConfig, rpg_physics, shac
+from rpgjax.envs.analytic import two_routes
+from rpgjax.training import latent_figures
+
+TINY = RPGPhysicsConfig(
+    num_envs=8,
+    horizon=4,
+    episode_length=6,
+    actor_hidden=(8,),
+    critic_hidden=(8,),
+    encoder_hidden=(8,),
+    latent="discrete",
+    latent_size=3,
+    bank_size=8,
+    critic_minibatches=2,
+)
+
+
+def made(agent):
+    state = jax.jit(agent.init)(jax.random.key(0))
+    settings = SimpleNamespace(algorithm="rpg_physics", env="two_routes")
+    return SimpleNamespace(
+        agent=agent, env=two_routes(), state=state, episode_length=6, settings=settings, update=0
+    )
+
+
+def test_episodes_are_whole_and_hold_one_latent():
+    run = made(rpg_physics(two_routes(), TINY))
+    played = latent_figures.play(run, run.state, 16)
+    assert played.position.shape == (16, 7, 2) and played.action.shape == (16, 6, 2)
+    moved = played.position[:, 1:] - played.position[:, :-1]
+    np.testing.assert_allclose(moved, 0.1 * np.clip(played.action, -1, 1), atol=1e-6)
+    np.testing.assert_array_equal(played.observation, played.position[:, :-1])
+    np.testing.assert_array_equal(played.z.sum(axis=1), 1.0)
+    each = jax.vmap(jax.vmap(two_routes().reward))(played.position[:, 1:])
+    np.testing.assert_allclose(played.returns, each.sum(axis=1), rtol=1e-5)
+    again = latent_figures.play(run, run.state, 16, sampled=False)
+    assert not np.allclose(again.position, played.position)
+
+
+def test_a_latent_that_shows_is_identified_and_one_that_does_not_is_not():
+    run = made(rpg_physics(two_routes(), TINY))
+    played = latent_figures.play(run, run.state, 12)
+    blind = lambda state: lambda z, o, a: jnp.float32(0.0)  # noqa: E731
+    sees = lambda state: lambda z, o, a: -30.0 * jnp.sum((z - shown(o)) ** 2)  # noqa: E731
+
+    def shown(observation):
+        return observation[:2]
+
+    z = played.observation[:, 0, :2] + np.arange(12)[:, None]  # all differ
+    played = played._replace(z=z, observation=np.repeat(z[:, None], 6, axis=1))
+    run.agent = run.agent._replace(posterior=sees)
+    np.testing.assert_allclose(
+        latent_figures.identified(run, run.state, played), np.eye(12), atol=1e-3
+    )
+    run.agent = run.agent._replace(posterior=blind)
+    np.testing.assert_allclose(latent_figures.identified(run, run.state, played), 1 / 12, rtol=1e-5)
+
+
+@pytest.mark.parametrize("latent", ["discrete", "continuous", None])
+def test_a_picture_is_drawn(latent, tmp_path):
+    if latent is None:
+        config = SHACConfig(
+            num_envs=8, horizon=4, episode_length=6, actor_hidden=(8,), critic_hidden=(8,)
+        )
+        agent = shac(two_routes(), config)
+    else:
+        agent = rpg_physics(two_routes(), replace(TINY, latent=latent))
+    latent_figures.draw(made(agent), tmp_path / "latents.png", episodes=8)
+    assert (tmp_path / "latents.png").read_bytes().startswith(b"\x89PNG")
