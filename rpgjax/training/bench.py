@@ -80,8 +80,9 @@ def main(
     rounds: int = 3,
     skip_peer: bool = False,
     stock: bool = False,
+    skip_world_model: bool = False,
 ) -> None:
-    """Times the full RFO update against Brax's APG, and the physics inside it.
+    """Times the full RFO update against Brax's APG, the physics inside it, and RPG's world model.
 
     Args:
         json: also write every number to this file.
@@ -92,6 +93,7 @@ def main(
         rounds: how often the sides take turns.
         skip_peer: leave Brax's APG out (its environment is then not needed).
         stock: also time Brax's own physics with its gradient (a minute more of compiling).
+        skip_world_model: leave RPG's world model out.
 
     Raises:
         ValueError: an argument is wrong, or a side could not be started.
@@ -106,6 +108,10 @@ def main(
     if json is not None:
         json.write_text(dumps(to_json(result), indent=2) + "\n")
     report(result, console)
+    if not skip_world_model:
+        from rpgjax.training import bench_world_model
+
+        print(*bench_world_model.lines(bench_world_model.measure(rounds, print)), sep="\n")
 
 
 def measure(workload: Workload, rounds: int, skip_peer: bool, stock: bool, say: Say) -> BenchResult:
