@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 import matplotlib
 import numpy as np
+import optax
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -37,28 +38,36 @@ from rpgjax.training.settings import settings_to_json
 
 FOLDER = Path(__file__).parent
 SEEDS, UPDATES, BLOCKS, SAMPLES = 32, 400, 20, 512
-VARIANTS: dict[str, tuple[str, str, dict[str, Any]]] = {
-    "rpg": ("RPG", "rpg_physics", {}),
-    "no_information": ("RPG without information", "rpg_physics", {"information": 0.0}),
-    "gaussian": ("Gaussian (SHAC)", "shac", {}),
+EPISODES, LEARNING_RATE, LOG_STD = 64, 0.02, -1.0  # of the Gaussian that climbs by its score
+VARIANTS: dict[str, tuple[str, str, float]] = {  # label, algorithm, beta
+    "rpg": ("RPG", "rpg_physics", 1.0),
+    "no_information": ("RPG without information", "rpg_physics", 0.0),
+    "gaussian": ("Gaussian, pathwise (SHAC)", "shac", 0.0),
+    "gaussian_score": ("Gaussian, score function", "score function", 0.0),
 }
 
 
-def train(algorithm: str, changes: dict[str, Any]) -> dict[str, Any]:
-    """Curves (block, seed) and final actions (seed, sample) of a variant."""
-    settings = rpgjax.preset(algorithm, "bandit")
-    settings = replace(settings, agent=replace(settings.agent, **changes), updates=UPDATES)
-    agent = AGENTS[algorithm][1](bandit(), settings.agent)
+@functools.cache
+def program(algorithm: str) -> Any:
+    """All seeds of an algorithm, as a function of keys and of the information's weight, jitted."""
+    settings = rpgjax.preset(algorithm, "bandit").agent
     observation = jnp.zeros(1)
 
-    def act(state, sampled, key):
-        policy = agent.policy(state)
-        reset_key, action_key = jax.random.split(key)
-        carry = policy.reset(observation, reset_key)
-        drawn = policy.sample(carry, observation, action_key)[1][0]
-        return drawn if sampled else policy.mode(carry, observation)[1][0]
+    def run(information, key):
+        config = (
+            replace(settings, information=information)
+            if hasattr(settings, "information")
+            else settings
+        )
+        agent = AGENTS[algorithm][1](bandit(), config)
 
-    def run(key):
+        def act(state, sampled, key):
+            policy = agent.policy(state)
+            reset_key, action_key = jax.random.split(key)
+            carry = policy.reset(observation, reset_key)
+            drawn = policy.sample(carry, observation, action_key)[1][0]
+            return drawn if sampled else policy.mode(carry, observation)[1][0]
+
         def block(state, key):
             state, _ = jax.lax.scan(lambda s, _: agent.update(s), state, None, UPDATES // BLOCKS)
             keys = jax.random.split(key, SAMPLES)
@@ -71,14 +80,61 @@ def train(algorithm: str, changes: dict[str, Any]) -> dict[str, Any]:
         state = agent.init(init_key)
         return jax.lax.scan(block, state, jax.random.split(key, BLOCKS))[1]
 
+    return jax.jit(lambda keys, information: over_seeds(functools.partial(run, information))(keys))
+
+
+@functools.cache
+def score_function(algorithm: str) -> Any:
+    """All seeds of a Gaussian that climbs by its score: no gradient goes through the reward."""
+    optimizer = optax.adam(LEARNING_RATE)
+
+    def action(params, noise):
+        return jnp.tanh(params[0] + jnp.exp(params[1]) * noise)
+
+    def run(key):
+        def update(carry, key):
+            params, state = carry
+            noise = jax.random.normal(key, (EPISODES,))
+            fixed = jax.lax.stop_gradient(params[0] + jnp.exp(params[1]) * noise)
+            reward = bandit_reward(jnp.tanh(fixed))
+
+            def loss(params):
+                log_prob = jax.scipy.stats.norm.logpdf(fixed, params[0], jnp.exp(params[1]))
+                return -jnp.mean(log_prob * (reward - reward.mean()))
+
+            updates, state = optimizer.update(jax.grad(loss)(params), state)
+            return (optax.apply_updates(params, updates), state), None
+
+        def block(carry, key):
+            keys = jax.random.split(key, UPDATES // BLOCKS + 1)
+            carry, _ = jax.lax.scan(update, carry, keys[1:])
+            noise = jax.random.normal(keys[0], (SAMPLES,))
+            return carry, [action(carry[0], noise), action(carry[0], 0.0 * noise)]
+
+        params = jnp.array([0.0, LOG_STD])
+        return jax.lax.scan(block, (params, optimizer.init(params)), jax.random.split(key, BLOCKS))[
+            1
+        ]
+
+    return jax.jit(lambda keys, information: jax.vmap(run)(keys))
+
+
+def train(algorithm: str, information: float) -> dict[str, Any]:
+    """Curves (seed, block) and final actions (seed, sample) of a variant."""
     began = time.perf_counter()
     keys = jax.vmap(jax.random.key)(jnp.arange(SEEDS))
-    sampled, mode = jax.block_until_ready(jax.jit(over_seeds(run))(keys))
+    make = program if algorithm in AGENTS else score_function
+    sampled, mode = jax.block_until_ready(make(algorithm)(keys, jnp.float32(information)))
     returns = [np.asarray(bandit_reward(x).mean(-1)) for x in (sampled, mode)]
+    settings = None
+    if algorithm in AGENTS:
+        settings = settings_to_json(rpgjax.preset(algorithm, "bandit")) | {"updates": UPDATES}
+        if "information" in settings["agent"]:
+            settings["agent"]["information"] = information
     return {
-        "settings": settings_to_json(settings),
+        "settings": settings,
         "seconds": round(time.perf_counter() - began, 1),
-        "updates": np.arange(1, BLOCKS + 1).tolist(),
+        "updates": ((np.arange(BLOCKS) + 1) * UPDATES // BLOCKS).tolist(),
         "sampled_return": returns[0].tolist(),  # (seed, block)
         "mode_return": returns[1].tolist(),
         "actions": np.asarray(sampled[:, -1, :64]).round(4).tolist(),  # (seed, 64), at the end
@@ -114,7 +170,7 @@ def draw() -> None:
     found = results()
     for index, (name, content) in enumerate(found.items()):
         curve = np.array(content["sampled_return"])
-        at = np.array(content["updates"]) * UPDATES // BLOCKS
+        at = np.array(content["updates"])
         axes[0].plot(at, curve.T, color=f"C{index}", alpha=0.25, lw=0.8)
         axes[0].plot(at, curve.mean(0), color=f"C{index}", label=VARIANTS[name][0])
         actions = np.array(content["actions"]).ravel()
@@ -136,8 +192,8 @@ def main() -> None:
     parser.add_argument("--report", action="store_true", help="draw only")
     if not parser.parse_args().report:
         found = {}
-        for name, (_, algorithm, changes) in VARIANTS.items():
-            found[name] = train(algorithm, changes)
+        for name, (_, algorithm, information) in VARIANTS.items():
+            found[name] = train(algorithm, information)
             last = np.array(found[name]["sampled_return"])[:, -1]
             print(f"{name}: {last.mean():.3f} in {found[name]['seconds']} s", flush=True)
         (FOLDER / "results.json").write_text(json.dumps(found) + "\n")

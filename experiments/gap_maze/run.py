@@ -1,0 +1,170 @@
+"""GapMaze: how much of a maze without rewards does RPG see, and what does its latent add?
+
+python experiments/gap_maze/run.py [VARIANT ...] [--seeds 0 1 2]   what has no results yet
+python experiments/gap_maze/run.py --paper                         at the paper's sizes: hours a seed
+python experiments/gap_maze/run.py --report                        only the figures and the table
+
+Without --paper networks are half as wide and batches half as large: an eighth of the work. Each seed
+is a run of its own in runs/gap_maze, which goes on where it was stopped. Coverage is the paper's: the
+fraction of the 100 squares of 1 m that training has visited, read off the replay buffer.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import matplotlib
+import numpy as np
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from harness import fill_readme
+
+import rpgjax
+from rpgjax.envs.gap_maze import GapMaze, visited
+from rpgjax.training.runs import device_description, git_commit, versions
+from rpgjax.training.settings import settings_to_json
+
+FOLDER = Path(__file__).parent
+RUNS = Path("runs") / "gap_maze"
+SHRUNK = 0.01  # of the raw position in an observation
+SMALL = {"hidden": (128, 128), "model_size": 64, "novelty_width": 256, "batch_size": 256}
+EVERY = 5000  # environment steps between two points of a curve
+VARIANTS: dict[str, tuple[str, str, dict[str, Any], float]] = {  # the last: the paper's coverage
+    "rpg": ("RPG, z ~ N(0, I) in 12-d", "rpg", {}, 0.92),
+    "mbsac": ("no z (MBSAC)", "mbsac", {}, 0.66),
+    "information_0.005": ("beta 0.005", "rpg", {"information": 0.005}, 0.86),
+    "information_0.0001": ("beta 0.0001", "rpg", {"information": 1e-4}, 0.68),
+    "latent_1": ("z in 1-d", "rpg", {"latent_size": 1}, 0.73),
+    "discrete": (
+        "z one of 12",
+        "rpg",
+        {"latent": "discrete", "latent_entropy": 10.0, "information": 0.1},
+        0.79,
+    ),
+}
+
+
+def results(name: str, seed: int | str, paper: bool) -> Path:
+    """Where a run's numbers are."""
+    return FOLDER / ("results_paper" if paper else "results") / f"{name}-seed{seed}.json"
+
+
+def train(name: str, seed: int, paper: bool) -> None:
+    """Trains a seed, or goes on with it, and writes its results."""
+    _, algorithm, of_variant, _ = VARIANTS[name]
+    folder = RUNS / f"{name}{'-paper' if paper else ''}-seed{seed}"
+    print(f"== {name}, seed {seed}", flush=True)
+    if (folder / "config.json").exists():
+        run = rpgjax.resume(folder, replay=False)
+    else:
+        settings = {"seed": seed} | ({} if paper else SMALL) | of_variant
+        run = rpgjax.train(algorithm, env="gap_maze", out=folder, replay=False, **settings)
+    if run.signum is not None:  # stopped halfway: it goes on next time
+        raise SystemExit(128 + run.signum)
+    steps, positions = seen(run)
+    content = {
+        "settings": settings_to_json(run.settings),
+        "env_steps": steps.tolist(),
+        "coverage": [float(np.mean(visited(positions[:, :n]))) for n in steps // len(positions)],
+        "squares": np.histogram2d(*positions.reshape(-1, 2).T, bins=50, range=[[-5.0, 5.0]] * 2)[0]
+        .astype(int)
+        .tolist(),
+        "wall_seconds": run.rows[0][-1]["wall_seconds"],
+        "steps_per_second": float(np.median([r["train/steps_per_second"] for r in run.rows[0]])),
+        "versions": versions(),
+        "git_commit": git_commit(),
+        "device": device_description(),
+    }
+    path = results(name, seed, paper)
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(content) + "\n")
+
+
+def seen(run: rpgjax.Run) -> tuple[np.ndarray, jnp.ndarray]:
+    """Environment steps of a curve's points, and positions (environment, T, 2) in m since the start."""
+    replay = run.state.replay
+    if bool(replay.is_full):
+        raise SystemExit("the replay buffer forgot where training began: raise replay_size")
+    count = int(replay.current_index)
+    positions = replay.experience.next_observation[:, :count, :2] / SHRUNK
+    total = positions.shape[0] * count
+    return np.append(np.arange(EVERY, total, EVERY), total), positions
+
+
+def read(name: str, paper: bool = False) -> list[dict[str, Any]]:
+    """A variant's seeds."""
+    pattern = results(name, "*", paper)
+    return [json.loads(file.read_text()) for file in sorted(pattern.parent.glob(pattern.name))]
+
+
+def table() -> str:
+    """Markdown: a row for each variant with results."""
+    lines = [
+        "| policy | coverage, mean [lowest, highest] | seeds | the paper's |",
+        "|---" * 4 + "|",
+    ]
+    for paper in (False, True):
+        for name, (label, _, _, published) in VARIANTS.items():
+            last = np.array([seed["coverage"][-1] for seed in read(name, paper)])
+            if last.size:
+                spread = f"{last.mean():.2f} [{last.min():.2f}, {last.max():.2f}]"
+                sizes = ", the paper's sizes" if paper else ""
+                lines.append(f"| {label}{sizes} | {spread} | {last.size} | {published:.2f} |")
+    return "\n".join(lines)
+
+
+def draw() -> None:
+    """Coverage over steps, mean and range of seeds; and where the first seed of each has been."""
+    names = [name for name in VARIANTS if read(name)]
+    figure, axis = plt.subplots(figsize=(7, 4.2), layout="constrained")
+    for index, name in enumerate(names):
+        seeds = read(name)
+        count = min(len(seed["coverage"]) for seed in seeds)
+        values = np.array([seed["coverage"][:count] for seed in seeds])
+        steps = np.array(seeds[0]["env_steps"][:count]) / 1e6
+        axis.plot(steps, values.mean(0), color=f"C{index}", label=VARIANTS[name][0])
+        axis.fill_between(steps, values.min(0), values.max(0), color=f"C{index}", alpha=0.2)
+    axis.set(xlabel="environment steps (millions)", ylabel="coverage", ylim=(0, 1))
+    axis.grid(alpha=0.3)
+    axis.legend(frameon=False)
+    figure.savefig(FOLDER / "coverage.png", dpi=110)
+    figure, axes = plt.subplots(
+        1, len(names), figsize=(3.4 * len(names), 3.6), squeeze=False, layout="constrained"
+    )
+    for axis, name in zip(axes[0], names, strict=True):
+        counts = np.array(read(name)[0]["squares"])
+        axis.imshow(np.log1p(counts.T), origin="lower", extent=(-5, 5, -5, 5), cmap="viridis")
+        for wall in GapMaze().walls():
+            axis.plot(*np.transpose(wall), color="white", lw=1)
+        axis.set(title=VARIANTS[name][0], xticks=[], yticks=[])
+    figure.suptitle("Visits during training (log), one seed each")
+    figure.savefig(FOLDER / "visits.png", dpi=110)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("variants", nargs="*", help=f"of {', '.join(VARIANTS)}")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--paper", action="store_true", help="at the paper's sizes")
+    parser.add_argument("--report", action="store_true", help="draw only")
+    arguments = parser.parse_args()
+    if unknown := set(arguments.variants) - set(VARIANTS):
+        parser.error(f"unknown variants: {', '.join(sorted(unknown))}")
+    if not arguments.report:
+        for name in arguments.variants or VARIANTS:
+            for seed in arguments.seeds:
+                if not results(name, seed, arguments.paper).exists():
+                    train(name, seed, arguments.paper)
+    draw()
+    fill_readme(FOLDER, table())
+
+
+if __name__ == "__main__":
+    main()
