@@ -46,7 +46,7 @@ TASKS: dict[str, dict[str, Any]] = {
         "episode_length": 40,
         "horizon": 20,
         "latent": "discrete",
-        "latent_size": 4,
+        "latent_size": 8,  # of four, all end on one side in one seed of five
         "information": 1.0,
         "latent_entropy": 100.0,  # of returns of 26: the routes that are found are kept
         "weights_floor": 0.1,

@@ -38,18 +38,14 @@ FOLDER = Path(__file__).parent
 SEEDS, EPISODES, STEPS, DRAWN = 5, 256, 40, 48
 FLOW = {"head": "flow"}
 VARIANTS: dict[str, tuple[str, str, dict[str, Any]]] = {
-    "latent_flow": ("latent + flow, z one of 4", "rpg_physics", FLOW),
-    "latent_flow_normal": (
-        "latent + flow, z ~ N(0, I) in 2-d",
-        "rpg_physics",
-        FLOW | {"latent": "continuous", "latent_size": 2},
-    ),
-    "latent_gaussian": ("latent + Gaussian, z one of 4", "rpg_physics", {"head": "gaussian"}),
+    "latent_flow": ("latent + flow, z one of 8", "rpg_physics", FLOW),
+    "latent_gaussian": ("latent + Gaussian, z one of 8", "rpg_physics", {"head": "gaussian"}),
+    "four": ("latent + flow, z one of 4", "rpg_physics", FLOW | {"latent_size": 4}),
     "no_information": ("latent + flow, no information", "rpg_physics", FLOW | {"information": 0.0}),
     "flow": ("flow alone (RFO)", "rfo", {}),
     "gaussian": ("Gaussian alone (SHAC)", "shac", {}),
 }
-FIGURE = ("latent_flow", "latent_flow_normal", "flow", "gaussian")
+FIGURE = ("latent_flow", "latent_gaussian", "flow", "gaussian")
 
 
 def best_route() -> float:
