@@ -123,6 +123,8 @@ def table() -> str:
 def draw() -> None:
     """Coverage over steps, mean and range of seeds; and where the first seed of each has been."""
     names = [name for name in VARIANTS if read(name)]
+    if not names:
+        return
     figure, axis = plt.subplots(figsize=(7, 4.2), layout="constrained")
     for index, name in enumerate(names):
         seeds = read(name)

@@ -35,7 +35,7 @@ from rpgjax.training.runs import device_description, git_commit, versions
 from rpgjax.training.settings import settings_to_json
 
 FOLDER = Path(__file__).parent
-SEEDS, EPISODES, STEPS, DRAWN = 5, 256, 40, 48
+SEEDS, EPISODES, STEPS, DRAWN = 5, 256, 40, 32
 FLOW = {"head": "flow"}
 VARIANTS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "latent_flow": ("latent + flow, z one of 8", "rpg_physics", FLOW),
@@ -85,8 +85,6 @@ def summary(played: Played) -> dict[str, Any]:
     for side, went in routes(played.position).items():
         content[f"share_{side}"] = float(went.mean())
         content[f"return_{side}"] = float(played.returns[went].mean()) if went.any() else None
-    content["positions"] = played.position[:DRAWN].round(3).tolist()
-    content["z"] = played.z[:DRAWN].round(3).tolist()
     return content
 
 
@@ -107,9 +105,14 @@ def train(name: str) -> None:
     seeds = []
     for seed in range(SEEDS):
         state = jax.tree.map(lambda x, seed=seed: x[seed], run.state)
-        kinds = {"sampled": True, "deterministic": False}
+        sampled, deterministic = (play(run, state, EPISODES, one) for one in (True, False))
         seeds.append(
-            {kind: summary(play(run, state, EPISODES, one)) for kind, one in kinds.items()}
+            {
+                "sampled": summary(sampled),
+                "deterministic": summary(deterministic),
+                "positions": sampled.position[:DRAWN].round(2).tolist(),
+                "z": sampled.z[:DRAWN].round(2).tolist(),
+            }
         )
     content = {
         "settings": settings_to_json(run.settings),
@@ -183,8 +186,7 @@ def draw() -> None:
     for row, name in zip(axes, names, strict=True):
         for number, (axis, seed) in enumerate(zip(row, read(name)["seeds"], strict=True)):
             axis.contourf(x, y, np.asarray(reward).reshape(x.shape), 24, cmap="Greys_r", alpha=0.6)
-            shown = seed["sampled"]
-            for path, z in zip(shown["positions"], shown["z"], strict=True):
+            for path, z in zip(seed["positions"], seed["z"], strict=True):
                 axis.plot(*np.array(path).T, color=colours(np.array([z]))[0], lw=0.6, alpha=0.7)
             axis.plot([1.0], [0.0], "k*", ms=6)
             if number == 0:
