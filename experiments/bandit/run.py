@@ -83,8 +83,7 @@ def program(algorithm: str) -> Any:
     return jax.jit(lambda keys, information: over_seeds(functools.partial(run, information))(keys))
 
 
-@functools.cache
-def score_function(algorithm: str) -> Any:
+def score_function() -> Any:
     """All seeds of a Gaussian that climbs by its score: no gradient goes through the reward."""
     optimizer = optax.adam(LEARNING_RATE)
 
@@ -112,9 +111,9 @@ def score_function(algorithm: str) -> Any:
             return carry, [action(carry[0], noise), action(carry[0], 0.0 * noise)]
 
         params = jnp.array([0.0, LOG_STD])
-        return jax.lax.scan(block, (params, optimizer.init(params)), jax.random.split(key, BLOCKS))[
-            1
-        ]
+        first = params, optimizer.init(params)
+        _, actions = jax.lax.scan(block, first, jax.random.split(key, BLOCKS))
+        return actions
 
     return jax.jit(lambda keys, information: jax.vmap(run)(keys))
 
@@ -123,8 +122,8 @@ def train(algorithm: str, information: float) -> dict[str, Any]:
     """Curves (seed, block) and final actions (seed, sample) of a variant."""
     began = time.perf_counter()
     keys = jax.vmap(jax.random.key)(jnp.arange(SEEDS))
-    make = program if algorithm in AGENTS else score_function
-    sampled, mode = jax.block_until_ready(make(algorithm)(keys, jnp.float32(information)))
+    run = program(algorithm) if algorithm in AGENTS else score_function()
+    sampled, mode = jax.block_until_ready(run(keys, jnp.float32(information)))
     returns = [np.asarray(bandit_reward(x).mean(-1)) for x in (sampled, mode)]
     settings = None
     if algorithm in AGENTS:
