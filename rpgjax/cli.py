@@ -198,12 +198,9 @@ def plot(arguments: list[str]) -> int:
     else:
         comparison(options.runs, path)
     print(f"wrote {path}")
-    if single and (first / "checkpoints").is_dir():
-        run = launch.load(first, "last")
-        if run.agent.posterior is not None:
-            latents = path.with_name("latents.png")
-            draw_latents(run, latents)
-            print(f"wrote {latents}")
+    if single and (first / "checkpoints").is_dir() and launch.has_latent(first):
+        draw_latents(launch.load(first, "last"), path.with_name("latents.png"))
+        print(f"wrote {path.with_name('latents.png')}")
     return 0
 
 

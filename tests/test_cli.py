@@ -99,6 +99,21 @@ def test_a_run_from_train_to_plot(tmp_path, capsys):
     assert "belongs to another configuration" in capsys.readouterr().err
 
 
+def test_a_policy_with_a_latent_gets_a_picture_of_it(tmp_path, capsys):
+    run = tmp_path / "run"
+    small = "--updates 2 --eval-every 2 --checkpoint-every 2 --eval-episodes 4 --num_envs 4"
+    small += " --horizon 2 --actor-hidden 4 --critic-hidden 4 --encoder-hidden 4 --latent-size 2"
+    small += " --episode-length 5 --bank-size 4 --no-replay"
+    command = ["train", "rpg_physics", "--env", "two_routes", *small.split(), "--out", str(run)]
+    assert main(command) == 0
+    picture = run / "latents.png"
+    assert picture.stat().st_size > 1000
+    picture.unlink()
+    assert main(["plot", str(run)]) == 0
+    assert picture.stat().st_size > 1000
+    assert str(picture) in capsys.readouterr().out
+
+
 def test_boxes_become_one_line():
     box = "╭─ Bad ─╮\n│ first half,  │\n│ second half. │\n│ ──────── │\n│ Help │\n╰──╯"
     assert one_line(box) == "first half, second half."
