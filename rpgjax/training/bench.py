@@ -22,6 +22,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from rpgjax.envs.quiet import quiet_brax
+
 ROOT = Path(__file__).resolve().parents[2]
 SIDES = ROOT / "experiments" / "bench"  # both sides' scripts, and the peer's pins
 PEER_REQUIREMENTS = ("jax<0.10", "brax==0.14.2")  # Brax's trainers crash on later jax
@@ -109,7 +111,8 @@ def main(
         json.write_text(dumps(to_json(result), indent=2) + "\n")
     report(result, console)
     if not skip_world_model:
-        from rpgjax.training import bench_world_model
+        with quiet_brax():
+            from rpgjax.training import bench_world_model
 
         print(*bench_world_model.lines(bench_world_model.measure(rounds, print)), sep="\n")
 
