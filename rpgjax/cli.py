@@ -186,10 +186,9 @@ def plot(arguments: list[str]) -> int:
     if not options.runs:
         raise RunError("plot needs at least one run folder", 2)
     with _quiet():
-        from rpgjax.training import launch
         from rpgjax.training.figures import comparison, learning_curve
-        from rpgjax.training.latent_figures import draw as draw_latents
         from rpgjax.training.metrics import read_metrics
+        from rpgjax.training.runs import setting_values
     first = options.runs[0]
     single = len(options.runs) == 1
     path = options.out or (first / "learning_curve.png" if single else Path("comparison.png"))
@@ -198,7 +197,11 @@ def plot(arguments: list[str]) -> int:
     else:
         comparison(options.runs, path)
     print(f"wrote {path}")
-    if single and (first / "checkpoints").is_dir() and launch.has_latent(first):
+    has_latent = (setting_values(first).get("agent") or {}).get("latent_size")
+    if single and has_latent and (first / "checkpoints").is_dir():
+        with _quiet():  # only here: importing Brax takes seconds
+            from rpgjax.training import launch
+            from rpgjax.training.latent_figures import draw as draw_latents
         draw_latents(launch.load(first, "last"), path.with_name("latents.png"))
         print(f"wrote {path.with_name('latents.png')}")
     return 0

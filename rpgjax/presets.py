@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
-from rpgjax.agents import AGENTS
+from rpgjax.agents import AGENTS, RPGConfig
 from rpgjax.envs import registry
 from rpgjax.training.settings import TrainSettings
 
@@ -60,7 +60,7 @@ TASKS: dict[str, dict[str, Any]] = {
     "block_push": {"episode_length": 60},
 }
 # The same for the agents with a world model, whose fields of the same name mean something else.
-LEARNED = ("rpg", "rpg_official", "mbsac")
+LEARNED = tuple(name for name, (config, _) in AGENTS.items() if issubclass(config, RPGConfig))
 LEARNED_TASKS: dict[str, dict[str, Any]] = {
     "gap_maze": {"replay_size": 250_000},  # all that 4800 updates see
 }

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from rpgjax.envs.episodes import Episodes, EpisodeState, observation
+from rpgjax.physics.stabilizers import is_float
 from rpgjax.policies.head import Carry, PolicyHead
 from rpgjax.types import Array, Key, Params
 
@@ -159,14 +160,13 @@ def _guard_forward(tree: Any, probe: Array) -> tuple[Any, Array]:
 
 
 def _guard_backward(probe: Array, cotangent: Any) -> tuple[Any, Array]:
-    leaves = [x for x in jax.tree.leaves(cotangent) if jnp.issubdtype(x.dtype, jnp.floating)]
+    leaves = [x for x in jax.tree.leaves(cotangent) if is_float(x)]
     finite = jnp.array(True)
     for leaf in leaves:
         finite &= jnp.all(jnp.isfinite(leaf))
 
     def mask(x: Any) -> Any:  # integers have cotangents that are no arrays
-        is_float = jnp.issubdtype(x.dtype, jnp.floating)
-        return jnp.where(finite, x, jnp.zeros_like(x)) if is_float else x
+        return jnp.where(finite, x, jnp.zeros_like(x)) if is_float(x) else x
 
     return jax.tree.map(mask, cotangent), jnp.where(finite, 0.0, 1.0).astype(probe.dtype)
 

@@ -33,7 +33,6 @@ from rpgjax.training.settings import settings_to_json
 
 FOLDER = Path(__file__).parent
 RUNS = Path("runs") / "gap_maze"
-SHRUNK = 0.01  # of the raw position in an observation
 SMALL = {"hidden": (128, 128), "model_size": 64, "novelty_width": 256, "batch_size": 256}
 EVERY = 5000  # environment steps between two points of a curve
 VARIANTS: dict[str, tuple[str, str, dict[str, Any], float]] = {  # the last: the paper's coverage
@@ -93,7 +92,7 @@ def seen(run: rpgjax.Run) -> tuple[np.ndarray, jnp.ndarray]:
     if bool(replay.is_full):
         raise SystemExit("the replay buffer forgot where training began: raise replay_size")
     count = int(replay.current_index)
-    positions = replay.experience.next_observation[:, :count, :2] / SHRUNK
+    positions = replay.experience.next_observation[:, :count, :2] / run.env.shrink
     total = positions.shape[0] * count
     return np.append(np.arange(EVERY, total, EVERY), total), positions
 

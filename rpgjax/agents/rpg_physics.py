@@ -181,7 +181,13 @@ def flow_head(
 ) -> tuple[PolicyHead, Penalty]:
     """RFO's flow, with its regularizers."""
     field = velocity_field(inputs, action_size, config.actor_hidden, config.activation)
-    head = flow(field, action_size, config.flow_steps, config.flow_solver)
+    head = flow(
+        field,
+        action_size,
+        config.flow_steps,
+        config.flow_solver,
+        rematerialise=config.flow_rematerialise,
+    )
     return head, flow_regularizers(field, action_size, config)
 
 

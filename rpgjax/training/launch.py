@@ -210,11 +210,6 @@ def configuration(folder: Path) -> RunConfig:
     return config
 
 
-def has_latent(folder: Path) -> bool:
-    """Whether a run's policy has a latent, from its configuration alone."""
-    return bool(getattr(configuration(folder).settings.agent, "latent_size", 0))
-
-
 def record_config(root: Path, settings: TrainSettings, seeds: int, custom: bool) -> None:
     """Writes `config.json` into a run's folder, and into each seed's."""
     for index, folder in enumerate(seed_folders(root, settings.seed, seeds)):

@@ -11,10 +11,11 @@ from rpgjax.agents import AGENTS
 from rpgjax.agents.config import check
 from rpgjax.agents.flow_regularizers import decisions
 from rpgjax.envs import analytic
+from rpgjax.presets import LEARNED
 from rpgjax.rollout import Transition
 
 # RPG's world model has tests of its own.
-THROUGH_DYNAMICS = sorted(set(AGENTS) - {"rpg", "rpg_official", "mbsac"})
+THROUGH_DYNAMICS = sorted(set(AGENTS) - set(LEARNED))
 TINY = {
     "num_envs": 8,
     "horizon": 4,
