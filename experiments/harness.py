@@ -86,6 +86,50 @@ def run(experiment: Experiment, name: str) -> None:
     path.write_text(json.dumps(content, indent=1) + "\n")
 
 
+def one_seed(folder: Path, algorithm: str, env: str, settings: dict[str, Any]) -> Any:
+    """A run of one seed in a folder of its own, from the start or from where it was stopped.
+
+    Raises:
+        SystemExit: it was stopped again; it goes on next time.
+    """
+    import rpgjax
+
+    print(f"== {folder.name}", flush=True)
+    if (folder / "config.json").exists():
+        done = rpgjax.resume(folder, replay=False)
+    else:
+        done = rpgjax.train(algorithm, env=env, out=folder, replay=False, **settings)
+    if done.signum is not None:
+        raise SystemExit(128 + done.signum)
+    return done
+
+
+def replayed(run: Any) -> Any:
+    """All that a run with a world model saw, from its replay buffer: fields (environment, T, ...)."""
+    import jax
+
+    replay = run.state.replay
+    if bool(replay.is_full):
+        raise SystemExit("the replay buffer forgot where training began: raise replay_size")
+    return jax.tree.map(lambda x: np.asarray(x[:, : int(replay.current_index)]), replay.experience)
+
+
+def provenance(run: Any) -> dict[str, Any]:
+    """Where a run's numbers come from, and what they took."""
+    from rpgjax.training.runs import device_description, git_commit, versions
+    from rpgjax.training.settings import settings_to_json
+
+    rates = [row["train/steps_per_second"] for row in run.rows[0]]
+    return {
+        "settings": settings_to_json(run.settings),
+        "wall_seconds": run.rows[0][-1]["wall_seconds"],
+        "steps_per_second": float(np.median(rates)),
+        "versions": versions(),
+        "git_commit": git_commit(),
+        "device": device_description(),
+    }
+
+
 def curves(experiment: Experiment, name: str, key: str) -> tuple[np.ndarray, np.ndarray]:
     """Environment steps (evaluation,) and values (seed, evaluation)."""
     seeds = json.loads(experiment.results(name).read_text())["seeds"]

@@ -38,7 +38,9 @@ TASKS: dict[str, dict[str, Any]] = {
         "encoder_learning_rate": 3e-3,
         "encoder_steps": 4,
         "latent_entropy": 0.1,
-        "weights_floor": 0.0,
+        "action_entropy_floor": 0.0,
+        "latent_entropy_floor": 0.0,
+        "information_floor": 0.0,
         "weights_decay_steps": 16_000,
         "learning_rate_decay_steps": 32_000,
     },
@@ -49,7 +51,9 @@ TASKS: dict[str, dict[str, Any]] = {
         "latent_size": 8,  # of four, all end on one side in one seed of five
         "information": 1.0,
         "latent_entropy": 100.0,  # of returns of 26: the routes that are found are kept
-        "weights_floor": 0.1,
+        "action_entropy_floor": 0.1,
+        "latent_entropy_floor": 0.1,
+        "information_floor": 0.1,
         "weights_decay_steps": 384_000,
         "regularizer_floor": 0.0,
         "regularizer_decay_steps": 200_000,
@@ -58,11 +62,16 @@ TASKS: dict[str, dict[str, Any]] = {
     },
     "gap_maze": {"episode_length": 50},
     "block_push": {"episode_length": 60},
+    "ant_push": {"episode_length": 400},
+    "ant_maze": {"episode_length": 400},
 }
 # The same for the agents with a world model, whose fields of the same name mean something else.
 LEARNED = tuple(name for name, (config, _) in AGENTS.items() if issubclass(config, RPGConfig))
 LEARNED_TASKS: dict[str, dict[str, Any]] = {
     "gap_maze": {"replay_size": 250_000},  # all that 4800 updates see
+    # Rewards are dense: nothing needs to be new.
+    "ant_push": {"novelty_scale": 0.0},
+    "ant_maze": {"novelty_scale": 0.0},
 }
 ANALYTIC = ("lqr", "double_integrator", "pendulum", "bandit", "two_routes")
 SMALL = {
@@ -80,7 +89,12 @@ UPDATES: dict[str, int] = {
     "walker2d": 600,
     "reacher": 200,
     "two_routes": 400,
+}
+LEARNED_UPDATES: dict[str, int] = {  # the paper's environment steps, 50 in a call
     "gap_maze": 4800,
+    "block_push": 40_000,
+    "ant_push": 20_000,
+    "ant_maze": 20_000,
 }
 EVALUATIONS = 17  # in a run, or more
 CHECKPOINTS = 50
@@ -105,7 +119,7 @@ def preset(algorithm: str, env: str, backend: str | None = None) -> TrainSetting
         length = {k: v for k, v in changes.items() if k == "episode_length"}
         changes = length | LEARNED_TASKS.get(env, {})
     config = replace(config, **{k: v for k, v in changes.items() if hasattr(config, k)})
-    updates = UPDATES.get(env, 200)
+    updates = (LEARNED_UPDATES if algorithm in LEARNED else UPDATES).get(env, 200)
     known = registry.backends(env) if env in registry.names() else ()
     return TrainSettings(
         algorithm=algorithm,

@@ -4,7 +4,7 @@ python experiments/gap_maze/run.py [VARIANT ...] [--seeds 0 1 2]   what has no r
 python experiments/gap_maze/run.py --paper                         at the paper's sizes: hours a seed
 python experiments/gap_maze/run.py --report                        only the figures and the table
 
-Without --paper networks are half as wide and batches half as large: an eighth of the work. Each seed
+Without --paper networks are half as wide and batches a quarter: a sixteenth of the work. Each seed
 is a run of its own in runs/gap_maze, which goes on where it was stopped. Coverage is the paper's: the
 fraction of the 100 squares of 1 m that training has visited, read off the replay buffer.
 """
@@ -15,7 +15,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import jax.numpy as jnp
 import matplotlib
 import numpy as np
 
@@ -24,16 +23,13 @@ import matplotlib.pyplot as plt
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from harness import fill_readme
+from harness import fill_readme, one_seed, provenance, replayed
 
-import rpgjax
 from rpgjax.envs.gap_maze import GapMaze, visited
-from rpgjax.training.runs import device_description, git_commit, versions
-from rpgjax.training.settings import settings_to_json
 
 FOLDER = Path(__file__).parent
 RUNS = Path("runs") / "gap_maze"
-SMALL = {"hidden": (128, 128), "model_size": 64, "novelty_width": 256, "batch_size": 256}
+SMALL = {"hidden": (128, 128), "model_size": 64, "novelty_width": 256, "batch_size": 128}
 EVERY = 5000  # environment steps between two points of a curve
 VARIANTS: dict[str, tuple[str, str, dict[str, Any], float]] = {  # the last: the paper's coverage
     "rpg": ("RPG, z ~ N(0, I) in 12-d", "rpg", {}, 0.92),
@@ -59,42 +55,22 @@ def train(name: str, seed: int, paper: bool) -> None:
     """Trains a seed, or goes on with it, and writes its results."""
     _, algorithm, of_variant, _ = VARIANTS[name]
     folder = RUNS / f"{name}{'-paper' if paper else ''}-seed{seed}"
-    print(f"== {name}, seed {seed}", flush=True)
-    if (folder / "config.json").exists():
-        run = rpgjax.resume(folder, replay=False)
-    else:
-        settings = {"seed": seed} | ({} if paper else SMALL) | of_variant
-        run = rpgjax.train(algorithm, env="gap_maze", out=folder, replay=False, **settings)
-    if run.signum is not None:  # stopped halfway: it goes on next time
-        raise SystemExit(128 + run.signum)
-    steps, positions = seen(run)
+    settings = {"seed": seed} | ({} if paper else SMALL) | of_variant
+    run = one_seed(folder, algorithm, "gap_maze", settings)
+    # Each environment's positions since the start, m.
+    positions = replayed(run).next_observation[..., :2] / run.env.shrink
+    envs, count = positions.shape[:2]
+    steps = np.append(np.arange(EVERY, envs * count, EVERY), envs * count)
     content = {
-        "settings": settings_to_json(run.settings),
         "env_steps": steps.tolist(),
-        "coverage": [float(np.mean(visited(positions[:, :n]))) for n in steps // len(positions)],
+        "coverage": [float(np.mean(visited(positions[:, :n]))) for n in steps // envs],
         "squares": np.histogram2d(*positions.reshape(-1, 2).T, bins=50, range=[[-5.0, 5.0]] * 2)[0]
         .astype(int)
         .tolist(),
-        "wall_seconds": run.rows[0][-1]["wall_seconds"],
-        "steps_per_second": float(np.median([r["train/steps_per_second"] for r in run.rows[0]])),
-        "versions": versions(),
-        "git_commit": git_commit(),
-        "device": device_description(),
-    }
+    } | provenance(run)
     path = results(name, seed, paper)
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(content) + "\n")
-
-
-def seen(run: rpgjax.Run) -> tuple[np.ndarray, jnp.ndarray]:
-    """Environment steps of a curve's points, and positions (environment, T, 2) in m since the start."""
-    replay = run.state.replay
-    if bool(replay.is_full):
-        raise SystemExit("the replay buffer forgot where training began: raise replay_size")
-    count = int(replay.current_index)
-    positions = replay.experience.next_observation[:, :count, :2] / run.env.shrink
-    total = positions.shape[0] * count
-    return np.append(np.arange(EVERY, total, EVERY), total), positions
 
 
 def read(name: str, paper: bool = False) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from rpgjax.agents.agent import Agent, Policy
 from rpgjax.agents.apg import APGConfig, apg
 from rpgjax.agents.rfo import RFOConfig, rfo
 from rpgjax.agents.rpg import rpg
-from rpgjax.agents.rpg_parts import MBSACConfig, OfficialRPGConfig, RPGConfig
+from rpgjax.agents.rpg_config import MBSACConfig, OfficialRPGConfig, RPGConfig
 from rpgjax.agents.rpg_physics import RPGPhysicsConfig, rpg_physics
 from rpgjax.agents.sapo import SAPOConfig, sapo
 from rpgjax.agents.shac import SHACConfig, shac

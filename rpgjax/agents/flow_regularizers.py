@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -9,7 +10,7 @@ import jax.numpy as jnp
 
 from rpgjax.agents.config import ShortHorizonConfig
 from rpgjax.agents.short_horizon import View
-from rpgjax.objectives.flow_matching import flow_matching_loss, uniform_target
+from rpgjax.objectives.flow_matching import mean_flow_matching, uniform_targets
 from rpgjax.policies import VelocityField
 from rpgjax.rollout import Transition
 from rpgjax.types import Array, Key, Metrics, Params, Traced
@@ -69,16 +70,11 @@ def flow_regularizers(
 
     def matching(params: Params, decided: Decisions, view: View, key: Key) -> Array:
         """Mean flow-matching loss over the decisions."""
-        keys = jax.random.split(key, decided.weight.shape)
         seen = view.normalise(decided.observation)
         if decided.latent is not None:
             seen = jnp.concatenate([seen, decided.latent], axis=-1)
-
-        def one(seen: Array, target: Array, key: Key) -> Array:
-            return flow_matching_loss(lambda x, u: field.apply(params, seen, x, u), target, key)
-
-        losses = jax.vmap(jax.vmap(one))(seen, decided.target, keys)
-        return jnp.sum(losses * decided.weight) / jnp.maximum(jnp.sum(decided.weight), 1.0)
+        velocity = partial(field.apply, params)
+        return mean_flow_matching(velocity, seen, decided.target, decided.weight, key)
 
     def regularizers(
         params: Params, previous: Decisions, view: View, key: Key
@@ -88,11 +84,8 @@ def flow_regularizers(
         past = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), previous, current)
         l_past = matching(params, past, view, past_key)
 
-        target_keys = jax.random.split(target_key, current.weight.shape)
-        uniform = jax.vmap(jax.vmap(lambda k: uniform_target(k, size, config.uniform_margin)))
-        l_uniform = matching(
-            params, current._replace(target=uniform(target_keys)), view, uniform_key
-        )
+        uniform = uniform_targets(target_key, current.weight.shape, size, config.uniform_margin)
+        l_uniform = matching(params, current._replace(target=uniform), view, uniform_key)
 
         progress = jnp.minimum(view.env_steps / config.regularizer_decay_steps, 1.0)
         anneal = 1.0 + progress * (config.regularizer_floor - 1.0)

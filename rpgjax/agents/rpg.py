@@ -13,10 +13,10 @@ import jax.numpy as jnp
 from brax.envs import Env
 
 from rpgjax.agents.agent import Agent, Posterior, policy
+from rpgjax.agents.rpg_config import RPGConfig
 from rpgjax.agents.rpg_learning import learn_model, learn_policy
 from rpgjax.agents.rpg_parts import (
     Learner,
-    RPGConfig,
     encode,
     make_learner,
     make_parts,
@@ -39,7 +39,7 @@ class RPGState(NamedTuple):
 
 
 def rpg(env: Env, config: RPGConfig = RPGConfig()) -> Agent:
-    """A latent-conditioned Gaussian in a world model, on `env`.
+    """A latent-conditioned Gaussian or flow in a world model, on `env`.
 
     Raises:
         ValueError: sizes that cannot work together.

@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import optax
 
 from rpgjax.agents.agent import descend
+from rpgjax.agents.rpg_config import RPGConfig
 from rpgjax.agents.rpg_parts import (
     Learner,
     Parts,
-    RPGConfig,
     Segment,
     before_the_end,
     encode,
@@ -86,17 +86,18 @@ def learn_policy(
     """One step of policy, temperature, latent encoder and Q_z; the target network follows."""
     start, z = encode(parts, learner.model, segment.observation[0]), segment.latent[0]
     alpha = config.action_entropy * jnp.exp(learner.log_alpha)
+    dream_key, penalty_key = jax.random.split(key)
 
-    def loss(actor: Params) -> tuple[Array, tuple[Transition, Array]]:
-        dream = imagine(parts, config, learner, actor, start, z, key)
+    def loss(actor: Params) -> tuple[Array, tuple[Transition, Array, Metrics]]:
+        dream = imagine(parts, config, learner, actor, start, z, dream_key)
         value = bound_value(config, dream, alpha).min(axis=0)
-        return -jnp.mean(value), (dream.window, value)
+        penalty, metrics = parts.penalty(actor["head"], dream.window, penalty_key)
+        return penalty - jnp.mean(value), (dream.window, value, metrics)
 
     gradient, aux = jax.grad(loss, has_aux=True)(learner.actor)
-    window, value = jax.lax.stop_gradient(aux)
-    entropy = -jnp.mean(window.log_prob)
+    window, value, metrics = jax.lax.stop_gradient(aux)
 
-    def temperature(log_alpha: Array) -> Array:
+    def temperature(log_alpha: Array, entropy: Array) -> Array:
         return config.action_entropy * jnp.exp(log_alpha) * (entropy + parts.action_size)
 
     def unlikely(encoder: Params) -> Array:
@@ -110,9 +111,12 @@ def learn_policy(
     missed, encoder_gradient = jax.value_and_grad(unlikely)(learner.encoder)
     steps = {
         "actor": (gradient, learner.actor),
-        "alpha": (jax.grad(temperature)(learner.log_alpha), learner.log_alpha),
         "encoder": (encoder_gradient, learner.encoder),
     }
+    if window.log_prob is not None:  # a flow has no density, and nothing to weigh
+        entropy = -jnp.mean(window.log_prob)
+        steps["alpha"] = (jax.grad(temperature)(learner.log_alpha, entropy), learner.log_alpha)
+        metrics |= {"train/entropy": entropy, "train/temperature": alpha}
     if parts.prior.worth is not None:
         prior = learner.actor["prior"]
         steps["prior"] = (jax.grad(misjudged)(prior), prior)
@@ -125,16 +129,12 @@ def learn_policy(
         actor |= {"prior": new["prior"][0]}
     learner = learner._replace(
         actor=actor,
-        log_alpha=new["alpha"][0],
+        log_alpha=new["alpha"][0] if "alpha" in new else learner.log_alpha,
         encoder=new["encoder"][0],
         target=optax.incremental_update(learner.model, learner.target, 1.0 - config.target_keep),
         optimizers=learner.optimizers | {name: state for name, (_, state, _) in new.items()},
     )
-    return learner, {
-        "train/entropy": entropy,
-        "train/temperature": alpha,
-        "train/log_posterior": -missed,
-    }
+    return learner, metrics | {"train/log_posterior": -missed}
 
 
 def imagine(

@@ -1,72 +1,23 @@
-"""What RPG is made of: its settings, its networks, what it learns, and what it replays."""
+"""What RPG is made of: its networks, what it learns, and what it replays."""
 
-from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
+from rpgjax.agents.rpg_config import RPGConfig
+from rpgjax.agents.rpg_heads import HEADS
 from rpgjax.envs.episodes import Episodes, EpisodeState, EpisodeStep
 from rpgjax.models.latent_encoder import LatentEncoder, categorical_encoder, gaussian_encoder
 from rpgjax.models.networks import critic_network
 from rpgjax.models.world_model import ModelState, WorldModel, world_model
 from rpgjax.objectives.novelty import Novelty, Spread, no_spread, random_network
-from rpgjax.policies import PolicyHead, gaussian
+from rpgjax.policies import PolicyHead
 from rpgjax.policies.latent import Prior, categorical, latent, standard_normal
 from rpgjax.rollout import Transition
-from rpgjax.types import Array, Key, Params, Traced
-
-
-@dataclass(frozen=True)
-class RPGConfig:
-    """The paper's settings."""
-
-    num_envs: int = 5
-    steps_per_call: int = 10  # of every environment, and as many model updates, in one call
-    episode_length: int = 1000
-    replay_size: int = 800_000  # environment steps
-    warm_up: int = 1000  # environment steps before the first update
-    batch_size: int = 512  # segments
-    horizon: int = 3  # H, of segments and of imagined rollouts
-    discount: Traced = 0.99
-    latent: Literal["continuous", "discrete"] = "continuous"
-    latent_size: int = 12
-    latent_entropy: Traced = 0.1  # alpha_z, where the latent is discrete
-    survival: bool = False  # learn when episodes end; the paper and its code take them for endless
-    model_size: int = 100  # of the model's states
-    hidden: tuple[int, ...] = (256, 256)
-    activation: str = "elu"
-    learning_rate: Traced = 3e-4
-    max_grad_norm: Traced = 1.0
-    state_weight: Traced = 1000.0
-    reward_weight: Traced = 0.5
-    value_weight: Traced = 0.5
-    target_keep: Traced = 0.995  # of the target network, every second update
-    reward_scale: Traced = 5.0
-    novelty_scale: Traced = 0.1
-    novelty_width: int = 512
-    novelty_after: int = 100  # updates
-    information: Traced = 0.01  # beta
-    action_entropy: Traced = 0.01  # alpha at first; it is learned
-    log_std_init: Traced = -0.9163  # log 0.4
-    bank_size: int = 128
-
-
-@dataclass(frozen=True)
-class OfficialRPGConfig(RPGConfig):
-    """The weights of the official code."""
-
-    state_weight: Traced = 10_000.0
-    reward_weight: Traced = 10.0
-    value_weight: Traced = 1.0
-
-
-@dataclass(frozen=True)
-class MBSACConfig(RPGConfig):
-    """RPG without a latent: the paper's ablation."""
-
-    latent_size: int = 0
+from rpgjax.types import Array, Key, Metrics, Params
 
 
 class Parts(NamedTuple):
@@ -76,6 +27,7 @@ class Parts(NamedTuple):
     critic: Any  # V(params, [s, z]) -> (2, ...)
     init_critic: Any
     head: PolicyHead  # on s, with a latent
+    penalty: Callable[[Params, Transition, Key], tuple[Array, Metrics]]  # beside the bound
     prior: Prior  # pi(z | s_1)
     posterior: LatentEncoder  # p_phi(z | s, a)
     novelty: Novelty  # of observations
@@ -109,20 +61,12 @@ class Segment(NamedTuple):
 
 
 def make_parts(world: Episodes, config: RPGConfig) -> Parts:
-    """The networks that `config` describes; none of them has a LayerNorm."""
+    """The networks that `config` describes; none of them has a LayerNorm, but a flow's."""
     s, z = config.model_size, config.latent_size
     init_critic, critic = critic_network(
         s + z, config.hidden, config.activation, 2, layer_norm=False
     )
-    inner = gaussian(
-        s + z,
-        world.action_size,
-        config.hidden,
-        config.activation,
-        state_dependent_std=True,
-        log_std_init=config.log_std_init,
-        layer_norm=False,
-    )
+    inner, penalty = HEADS[config.head](s + z, world.action_size, config)
     discrete = config.latent == "discrete"
     prior = standard_normal(z)
     if discrete:
@@ -137,6 +81,7 @@ def make_parts(world: Episodes, config: RPGConfig) -> Parts:
         critic=critic,
         init_critic=init_critic,
         head=latent(inner, prior),
+        penalty=penalty,
         prior=prior,
         posterior=make_encoder(
             z, s, world.action_size, config.hidden, config.activation, layer_norm=False

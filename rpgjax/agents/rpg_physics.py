@@ -41,7 +41,7 @@ from rpgjax.types import Array, Key, Metrics, Params, Traced
 class RPGPhysicsConfig(FlowConfig):
     """The bound's weights, the latent's kind and size, and the head; RFO's settings where that is a flow.
 
-    The bound's weights fall linearly where they have a floor.
+    The bound's weights fall linearly where their floor is below one.
     """
 
     head: Literal["gaussian", "flow"] = "gaussian"
@@ -54,8 +54,10 @@ class RPGPhysicsConfig(FlowConfig):
     action_entropy: Traced = 0.01  # alpha
     latent_entropy: Traced = 0.01  # alpha_z
     information: Traced = 0.01  # beta
-    weights_floor: Traced = 1.0  # fraction of the three that stays; 1: constant
-    weights_decay_steps: int = 1_000_000  # environment steps of linear decay
+    action_entropy_floor: Traced = 1.0  # fraction of alpha that stays; 1: constant
+    latent_entropy_floor: Traced = 1.0  # of alpha_z
+    information_floor: Traced = 1.0  # of beta
+    weights_decay_steps: int = 1_000_000  # environment steps of linear decay of the three
     log_std_init: Traced = -1.0
 
 
@@ -83,15 +85,17 @@ def rpg_physics(env: Env, config: RPGPhysicsConfig = RPGPhysicsConfig()) -> Agen
     make_encoder = categorical_encoder if config.latent == "discrete" else gaussian_encoder
     encoder = make_encoder(size, seen, world.action_size, config.encoder_hidden)
     encoder_optimizer = optax.adam(config.encoder_learning_rate)
-    anneal = optax.linear_schedule(1.0, config.weights_floor, config.weights_decay_steps)
 
     def weights(view: View) -> Weights:
-        left = anneal(view.env_steps)
+        def falling(weight: Array | float, floor: Array | float) -> Array:
+            left = optax.linear_schedule(1.0, floor, config.weights_decay_steps)
+            return left(view.env_steps) * weight
+
         return Weights(
             config.temperature,
-            left * config.action_entropy,
-            left * config.latent_entropy,
-            left * config.information,
+            falling(config.action_entropy, config.action_entropy_floor),
+            falling(config.latent_entropy, config.latent_entropy_floor),
+            falling(config.information, config.information_floor),
         )
 
     def log_posterior(params: Params, view: View) -> Array:

@@ -36,3 +36,35 @@ def uniform_target(key: Key, size: int, margin: float | Array = 1e-3) -> Array:
     """
     action = jax.random.uniform(key, (size,), minval=-1.0, maxval=1.0)
     return jnp.arctanh(jnp.clip(action, -1.0 + margin, 1.0 - margin))
+
+
+def mean_flow_matching(
+    velocity: Callable[[Array, Array, Array], Array],
+    seen: Array,
+    target: Array,
+    weight: Array,
+    key: Key,
+) -> Array:
+    """The weighted mean of L_CFM over a window, ().
+
+    Args:
+        velocity: v(s, x, u) of one example, its parameters bound.
+        seen: s, (T, B, inputs).
+        target: z1, (T, B, action), before tanh.
+        weight: (T, B).
+        key: for z0 and u.
+    """
+
+    def one(seen: Array, target: Array, key: Key) -> Array:
+        return flow_matching_loss(lambda x, u: velocity(seen, x, u), target, key)
+
+    losses = jax.vmap(jax.vmap(one))(seen, target, jax.random.split(key, weight.shape))
+    return jnp.sum(losses * weight) / jnp.maximum(jnp.sum(weight), 1.0)
+
+
+def uniform_targets(
+    key: Key, shape: tuple[int, int], size: int, margin: float | Array = 1e-3
+) -> Array:
+    """`uniform_target` for a window of `shape` (T, B): (T, B, size)."""
+    each = jax.vmap(jax.vmap(lambda key: uniform_target(key, size, margin)))
+    return each(jax.random.split(key, shape))

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from rpgjax.agents.rpg import rpg
+from rpgjax.agents.rpg_config import RPGConfig
 from rpgjax.agents.rpg_learning import (
     bound_value,
     imagine,
@@ -18,7 +19,6 @@ from rpgjax.agents.rpg_learning import (
     value_targets,
 )
 from rpgjax.agents.rpg_parts import (
-    RPGConfig,
     Segment,
     before_the_end,
     encode,
@@ -262,6 +262,39 @@ def test_without_a_latent_it_is_the_ablation():
         state, metrics = jax.jit(agent.update)(state)
     assert float(metrics["train/log_posterior"]) == 0.0
     assert all(np.all(np.isfinite(value)) for value in metrics.values())
+
+
+def test_a_flow_is_trained_on_the_bound_without_a_density():
+    agent = rpg(TASK, replace(TINY, head="flow"))
+    first = state = jax.jit(agent.init)(jax.random.key(0))
+    for _ in range(3):
+        state, metrics = jax.jit(agent.update)(state)
+    assert moved(first.learner.actor, state.learner.actor) > 0
+    assert moved(first.learner.log_alpha, state.learner.log_alpha) == 0.0
+    assert {"train/l_past", "train/l_uniform"} < set(metrics) and "train/entropy" not in metrics
+    assert all(np.all(np.isfinite(value)) for value in metrics.values())
+
+
+def test_a_flows_regularizers_move_its_field_and_nothing_that_was_imagined():
+    config = replace(TINY, head="flow", c_past=1.0, c_uniform=0.5)
+    parts, learner = parts_and_learner(config)
+    start = encode(parts, learner.model, segment().observation[0])
+    window = imagine(parts, config, learner, learner.actor, start, segment().latent[0], KEY).window
+
+    def penalty(params, decision, observation):
+        imagined = window._replace(decision=decision, observation=observation)
+        value, each = parts.penalty(params["head"], imagined, KEY)
+        return value, each
+
+    gradients, each = jax.grad(penalty, argnums=(0, 1, 2), has_aux=True)(
+        learner.actor, window.decision, window.observation
+    )
+    assert moved(gradients[0]["head"], jax.tree.map(jnp.zeros_like, gradients[0]["head"])) > 0
+    assert np.all(gradients[1] == 0) and np.all(gradients[2] == 0)
+    value, _ = penalty(learner.actor, window.decision, window.observation)
+    assert float(value) == pytest.approx(
+        float(each["train/l_past"] + 0.5 * each["train/l_uniform"]), rel=1e-5
+    )
 
 
 def test_seeds_differ_and_run_under_vmap():

@@ -82,12 +82,12 @@ def test_the_critic_is_told_the_latent():
     assert 2 + 3 in widths
 
 
-def test_weights_fall_to_their_floor():
+def test_information_falls_to_its_floor():
     steps = TINY.num_envs * TINY.horizon
     agents = [
         rpg_physics(
             analytic.double_integrator(),
-            replace(TINY, information=10.0, weights_floor=floor, weights_decay_steps=steps),
+            replace(TINY, information=10.0, information_floor=floor, weights_decay_steps=steps),
         )
         for floor in (1.0, 0.0)
     ]

@@ -5,7 +5,12 @@ import optax
 import pytest
 from scipy import stats
 
-from rpgjax.objectives.flow_matching import flow_matching_loss, uniform_target
+from rpgjax.objectives.flow_matching import (
+    flow_matching_loss,
+    mean_flow_matching,
+    uniform_target,
+    uniform_targets,
+)
 from rpgjax.policies import flow, velocity_field
 
 SIZE = 2
@@ -82,3 +87,25 @@ def test_uniform_targets_stay_inside_the_margin(margin):
     reach = np.abs(np.tanh(targets)).max()
     assert reach <= 1.0 - margin + 1e-5
     assert reach > 1.0 - margin - 0.02
+
+
+def test_the_mean_over_a_window_counts_what_has_weight():
+    keys = jax.random.split(jax.random.key(2), 2)
+    seen, target = jax.random.normal(keys[0], (3, 4, 1)), uniform_targets(keys[1], (3, 4), SIZE)
+    assert target.shape == (3, 4, SIZE) and len(np.unique(target)) == 3 * 4 * SIZE
+    weight = jnp.zeros((3, 4)).at[1, 2].set(1.0).at[2, 0].set(3.0)
+
+    def velocity(seen, x, u):
+        return seen * x
+
+    each = jax.random.split(jax.random.key(3), (3, 4))
+    at = [(1, 2), (2, 0)]
+    losses = [
+        flow_matching_loss(lambda x, u, i=i: velocity(seen[i], x, u), target[i], each[i])
+        for i in at
+    ]
+    expected = (losses[0] + 3.0 * losses[1]) / 4.0
+    got = mean_flow_matching(velocity, seen, target, weight, jax.random.key(3))
+    assert float(got) == pytest.approx(float(expected), rel=1e-5)
+    nothing = mean_flow_matching(velocity, seen, target, 0.0 * weight, jax.random.key(3))
+    assert float(nothing) == 0.0
