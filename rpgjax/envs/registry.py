@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 else:
     Env = Any
 
-_BACKENDS = ("spring", "positional", "generalized", "mjx")  # the first is the default
+_EXACT = ("spring", "positional", "generalized", "mjx")  # Brax's own; the first is the default
+_SMOOTHED = "-smoothed"  # an exact one forward, compliant backward
+_BACKENDS = (*_EXACT, "compliant", *(name + _SMOOTHED for name in _EXACT))
 
 
 class Task(NamedTuple):
@@ -93,10 +95,18 @@ def _brax(name: str) -> Callable[[str], Env]:
             from brax import envs
 
             from rpgjax.physics.backends import differentiable
+            from rpgjax.physics.compliant import compliant
+            from rpgjax.physics.surrogate import surrogate
         _repair_fluid()
         with quiet_models(), _mjx_in_jax():
             try:
-                return differentiable(envs.get_environment(name, backend=backend))
+                if backend in _EXACT:
+                    return differentiable(envs.get_environment(name, backend=backend))
+                smooth = compliant(envs.get_environment(name, backend="generalized"))
+                if backend == "compliant":
+                    return smooth
+                exact = envs.get_environment(name, backend=backend.removesuffix(_SMOOTHED))
+                return surrogate(differentiable(exact), smooth)
             except NotImplementedError as error:
                 raise ValueError(
                     f"{backend} does not support the task {name!r}: {error}"
@@ -127,6 +137,17 @@ def _analytic(name: str) -> Callable[[], Env]:
     return build
 
 
+def _ant_maze(name: str) -> Callable[[str], Env]:
+    def build(backend: str) -> Env:
+        with quiet_models(), _mjx_in_jax():
+            from rpgjax.envs import ant_mazes
+            from rpgjax.physics.backends import differentiable
+
+            return differentiable(getattr(ant_mazes, name)(backend))
+
+    return build
+
+
 def _maze(module: str) -> Callable[[], Env]:
     def build() -> Env:
         return getattr(importlib.import_module(f"rpgjax.envs.{module}"), module)()
@@ -153,7 +174,7 @@ def _repair_fluid() -> None:
 
 
 _TASKS: dict[str, Task] = {
-    "swimmer": Task(_brax("swimmer"), ("generalized",)),
+    "swimmer": Task(_brax("swimmer"), ("generalized", "compliant", "generalized-smoothed")),
     **{
         name: Task(_brax(name), _BACKENDS)
         for name in (
@@ -174,4 +195,5 @@ _TASKS: dict[str, Task] = {
         for name in ("bandit", "double_integrator", "lqr", "pendulum", "two_routes")
     },
     **{name: Task(_maze(name), ()) for name in ("block_push", "gap_maze")},
+    **{name: Task(_ant_maze(name), _EXACT) for name in ("ant_maze", "ant_push")},
 }

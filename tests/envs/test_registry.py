@@ -71,8 +71,16 @@ def test_analytic_tasks_have_no_backend():
         ("half_cheetah", None, "unknown task 'half_cheetah': did you mean halfcheetah"),
         ("hoper", "spring", "did you mean hopper"),
         ("zzz", None, "known: ant, "),
-        ("ant", "bullet", "no backend 'bullet': choose from spring, positional, generalized, mjx"),
-        ("swimmer", "spring", "no backend 'spring': choose from generalized"),
+        (
+            "ant",
+            "bullet",
+            "no backend 'bullet': choose from spring, positional, generalized, mjx, compliant, ",
+        ),
+        (
+            "swimmer",
+            "spring",
+            "no backend 'spring': choose from generalized, compliant, generalized-smoothed",
+        ),
     ],
 )
 def test_what_is_unknown_is_one_clear_line(name, backend, message):

@@ -1,0 +1,196 @@
+"""AntPush and AntMaze: Brax's ant among walls, and a goal that the straight way does not reach."""
+
+import itertools
+from collections.abc import Iterator
+from importlib import resources
+from typing import NamedTuple
+from xml.etree import ElementTree
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rpgjax.envs.object_centric import ObjectCentric
+from rpgjax.envs.quiet import quiet_brax
+from rpgjax.types import Array, Key
+
+with quiet_brax():
+    from brax.envs import PipelineEnv, State
+    from brax.envs.ant import Ant
+    from brax.io import mjcf
+
+SIDE = 8.0  # of a cell, m
+HEIGHT = 1.0  # half of a wall's, m
+BLOCK = 3.8  # half of the block's side, m: cells leave it 0.2 m on each side
+BLOCK_MASS, BLOCK_DAMPING = 0.5, 2.0  # kg (the ant weighs 0.9), N s / m
+NEAR = 5.0  # of the goal, m: success
+FOOT, TORSO, CORNER = 1, 2, 4  # what touches walls, as MuJoCo's collision bits
+
+
+class Maze(NamedTuple):
+    """A plan, rows from low to high y: `#` a wall, `a` the ant's cell, `b` a block that it can push."""
+
+    rows: tuple[str, ...]
+    goal: tuple[float, float]  # m, from the ant's cell
+
+    def cells(self, kind: str) -> list[tuple[int, int]]:
+        """Column and row of every cell of a kind."""
+        plan = enumerate(self.rows)
+        return [(x, y) for y, row in plan for x, cell in enumerate(row) if cell == kind]
+
+    def middle(self, x: float, y: float) -> tuple[float, float]:
+        """Of a column and row, in m from the ant's cell."""
+        [(ant_x, ant_y)] = self.cells("a")
+        return (x - ant_x) * SIDE, (y - ant_y) * SIDE
+
+    def walls(self) -> Iterator[tuple[float, float, float]]:
+        """Middle (x, y) and half the length along x of each wall, one for a run of cells, in m."""
+        for y, row in enumerate(self.rows):
+            for kind, run in itertools.groupby(enumerate(row), key=lambda cell: cell[1]):
+                columns = [x for x, _ in run]
+                if kind == "#":
+                    yield *self.middle(float(np.mean(columns)), float(y)), 0.5 * SIDE * len(columns)
+
+
+PUSH = Maze(("#####", "# a##", "# b #", "## ##", "#####"), goal=(0.0, 19.0))
+MAZE = Maze(("#####", "#a  #", "### #", "#   #", "#####"), goal=(0.0, 16.0))
+
+
+class AntInMaze(PipelineEnv):
+    """Brax's ant, walking to a goal among walls.
+
+    Observation: the state, q and qd: (29,), or (33,) with a block (its place and velocity last of each).
+    Action: (8,), Brax's ant's. Reward: -0.1 times the distance of the torso to the goal, m. Never
+    terminates; episodes of 400 steps. `metrics["success"]`: within 5 m of the goal.
+    Collisions: walls with the torso and the feet; feet with the ground; the block with torso and feet,
+    and its four corners with walls. It slides on two joints with damping in place of friction. Physics and
+    its numbers (gears, time step, noise of the start) are those of Brax's ant on the same backend.
+    Source: the layouts of Nachum et al., 2018 (HIRO), as used by Huang et al., ICML 2023; the block's mass
+    and damping, and what collides, are ours.
+
+    Args:
+        maze: the plan.
+        backend: Brax's physics.
+    """
+
+    episode_length = 400
+
+    def __init__(self, maze: Maze, backend: str = "spring") -> None:
+        ant = Ant(backend=backend)
+        sys = mjcf.loads(model(maze))
+        sys = sys.replace(opt=ant.sys.opt, actuator=ant.sys.actuator)
+        super().__init__(sys, backend=backend, n_frames=ant._n_frames)
+        self.maze = maze
+        self.noise = ant._reset_noise_scale
+
+    def reset(self, rng: Key) -> State:
+        """In the ant's cell, with the noise of Brax's ant; the block is at rest in its own."""
+        q_key, qd_key = jax.random.split(rng)
+        ant_q, ant_qd = 15, 14
+        q = jax.random.uniform(q_key, (ant_q,), minval=-self.noise, maxval=self.noise)
+        qd = self.noise * jax.random.normal(qd_key, (ant_qd,))
+        pipeline_state = self.pipeline_init(
+            self.sys.init_q.at[:ant_q].add(q), jnp.zeros(self.sys.qd_size()).at[:ant_qd].set(qd)
+        )
+        zero = jnp.zeros(())
+        return State(pipeline_state, self._observe(pipeline_state), zero, zero, {"success": zero})
+
+    def step(self, state: State, action: Array) -> State:
+        """One step of Brax's ant, 0.05 s."""
+        pipeline_state = self.pipeline_step(state.pipeline_state, action)
+        offset = pipeline_state.x.pos[0, :2] - jnp.array(self.maze.goal)
+        distance = jnp.sqrt(jnp.sum(offset**2) + 1e-6)  # its gradient at the goal is zero
+        return state.replace(
+            pipeline_state=pipeline_state,
+            obs=self._observe(pipeline_state),
+            reward=-0.1 * distance,
+            metrics={"success": (distance < NEAR).astype(distance.dtype)},
+        )
+
+    def walls(self) -> list[np.ndarray]:
+        """Outlines (5, 2) of the walls, in m: for pictures."""
+        corners = np.array([(-1, -1), (1, -1), (1, 1), (-1, 1), (-1, -1)])
+        return [
+            np.array([x, y]) + corners * np.array([half, 0.5 * SIDE])
+            for x, y, half in self.maze.walls()
+        ]
+
+    def _observe(self, pipeline_state) -> Array:
+        return jnp.concatenate([pipeline_state.q, pipeline_state.qd])
+
+
+def model(maze: Maze) -> str:
+    """Brax's ant's MJCF, with the maze around it."""
+    path = resources.files("brax") / "envs" / "assets" / "ant.xml"
+    root = ElementTree.fromstring(path.read_text())
+    world = root.find("worldbody")
+    torso = root.find(".//geom[@name='torso_geom']")
+    start = root.find(".//numeric[@name='init_qpos']")
+    assert world is not None and torso is not None and start is not None
+    torso.set("contype", str(TORSO))
+    for x, y, half in maze.walls():
+        ElementTree.SubElement(
+            world,
+            "geom",
+            type="box",
+            pos=f"{x} {y} {HEIGHT}",
+            size=f"{half} {0.5 * SIDE} {HEIGHT}",
+            conaffinity=str(FOOT | TORSO | CORNER),
+            rgba="0.6 0.6 0.65 1",
+        )
+    for cell in maze.cells("b"):
+        x, y = maze.middle(*map(float, cell))
+        body = ElementTree.SubElement(world, "body", name="block", pos=f"{x} {y} {HEIGHT}")
+        for axis in ("1 0 0", "0 1 0"):
+            ElementTree.SubElement(
+                body,
+                "joint",
+                type="slide",
+                axis=axis,
+                limited="false",
+                armature="0",
+                damping=str(BLOCK_DAMPING),
+            )
+        ElementTree.SubElement(
+            body,
+            "geom",
+            type="box",
+            size=f"{BLOCK} {BLOCK} {HEIGHT - 0.1}",
+            mass=str(BLOCK_MASS),
+            conaffinity=str(FOOT | TORSO),
+            rgba="0.8 0.5 0.2 1",
+        )
+        reach = BLOCK - 0.1
+        for corner in itertools.product((-reach, reach), repeat=2):
+            ElementTree.SubElement(
+                body,
+                "geom",
+                type="sphere",
+                pos=f"{corner[0]} {corner[1]} 0",
+                size="0.1",
+                mass="0",
+                contype=str(CORNER),
+            )
+        start.set("data", start.get("data", "") + " 0 0")
+    return ElementTree.tostring(root, encoding="unicode")
+
+
+def _seen(maze: Maze, backend: str) -> ObjectCentric:
+    """With positional features of the torso's place, and of the block's; everything raw is shrunk."""
+    reach = SIDE * len(maze.rows) / 2
+
+    def objects(state: State) -> Array:
+        q = state.pipeline_state.q
+        return jnp.concatenate([q[:2], q[15:]]) / reach
+
+    return ObjectCentric(AntInMaze(maze, backend), objects, shrink=0.1)
+
+
+def ant_push(backend: str = "spring") -> ObjectCentric:
+    """AntPush: around a block, which opens the way to the goal only when it is pushed aside."""
+    return _seen(PUSH, backend)
+
+
+def ant_maze(backend: str = "spring") -> ObjectCentric:
+    """AntMaze: a corridor with two turns; the goal is behind the wall."""
+    return _seen(MAZE, backend)

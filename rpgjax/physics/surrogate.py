@@ -1,0 +1,60 @@
+"""One dynamics forward, another backward: exact steps with the derivative of smooth ones.
+
+A policy is to be trained for physics whose gradient is of no use. Each step is the exact one; its
+vector-Jacobian product is that of a smooth step from the same place under the same action. No error of
+the smooth physics adds up over a window, as the next step starts from where the exact one led.
+"""
+
+import copy
+
+import jax
+import numpy as np
+from brax.base import State
+from brax.envs.base import PipelineEnv
+
+from rpgjax.types import Array
+
+
+def surrogate(exact: PipelineEnv, smooth: PipelineEnv) -> PipelineEnv:
+    """A copy of `exact` whose steps have the derivative of `smooth`'s.
+
+    The gradient goes through q and qd of the pipeline's state alone; observations and rewards may be
+    functions of q, qd, x and xd.
+
+    Args:
+        exact: the environment that is stepped; its physics needs no derivative.
+        smooth: the same task on physics with one, whose state is made of q and qd
+            (`rpgjax.physics.compliant`).
+
+    Raises:
+        ValueError: their steps are not equally long.
+    """
+    if not np.isclose(float(exact.dt), float(smooth.dt), rtol=1e-3):
+        raise ValueError(
+            f"a step of the exact physics is {float(exact.dt):g} s, of the smooth {float(smooth.dt):g} s"
+        )
+
+    @jax.custom_vjp
+    def step(q: Array, qd: Array, action: Array, state: State) -> State:
+        return exact.pipeline_step(state.replace(q=q, qd=qd), action)
+
+    def forward(q: Array, qd: Array, action: Array, state: State):
+        return step(q, qd, action, state), (q, qd, action)
+
+    def backward(start: tuple[Array, Array, Array], cotangent: State):
+        def smooth_step(q: Array, qd: Array, action: Array):
+            after = smooth.pipeline_step(smooth.pipeline_init(q, qd), action)
+            return after.q, after.qd, after.x, after.xd
+
+        _, pull = jax.vjp(smooth_step, *start)
+        return *pull((cotangent.q, cotangent.qd, cotangent.x, cotangent.xd)), None
+
+    step.defvjp(forward, backward)
+
+    def pipeline_step(pipeline_state: State, action: Array) -> State:
+        rest = jax.lax.stop_gradient(pipeline_state)
+        return step(pipeline_state.q, pipeline_state.qd, action, rest)
+
+    env = copy.copy(exact)
+    env.pipeline_step = pipeline_step
+    return env

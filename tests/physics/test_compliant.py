@@ -1,0 +1,221 @@
+"""Compliant contact: analytic motion, MuJoCo where nothing touches, and a gradient that is right."""
+
+import jax
+import jax.numpy as jnp
+import mujoco
+import numpy as np
+import pytest
+from brax import envs
+from brax.io import mjcf
+
+from rpgjax.envs import registry
+from rpgjax.envs.quiet import quiet_models
+from rpgjax.gradcheck import gradcheck
+from rpgjax.physics.compliant import Compliance, compliant, constants, press, solve, substep
+
+pytestmark = pytest.mark.usefixtures("brax_physics")
+
+G = 9.81
+FLOOR = '<geom name="floor" type="plane" size="50 50 1" friction="{mu} 0.005 0.0001"/>'
+BALL = """<body pos="0 0 0"><joint type="free"/>
+    <geom type="sphere" size="0.1" mass="2" friction="{mu}"/></body>"""
+# It slides and does not turn: a block, as far as friction knows.
+BLOCK = """<body pos="0 0 0"><joint type="slide" axis="1 0 0"/><joint type="slide" axis="0 1 0"/>
+    <joint type="slide" axis="0 0 1"/><geom type="sphere" size="0.1" mass="2" friction="{mu}"/></body>"""
+PENDULUM = """<body pos="0 0 3"><joint type="hinge" axis="0 1 0"/>
+    <geom type="sphere" pos="0 0 -1" size="0.05" mass="1.5"/></body>"""
+STOPPED = """<body pos="0 0 3"><joint name="j" type="hinge" axis="0 0 1" limited="true" range="-30 30"/>
+    <geom type="sphere" pos="0.5 0 0" size="0.05" mass="1"/></body>"""
+MOTOR = '<actuator><motor joint="j" gear="20" ctrllimited="true" ctrlrange="-1 1"/></actuator>'
+
+
+def system(body, mu=1.0, slope=0.0, actuator=""):
+    """A body over a floor, on a slope of `slope` rad that goes down along x."""
+    down = f"{G * np.sin(slope)} 0 {-G * np.cos(slope)}"
+    xml = f"""<mujoco><compiler angle="degree"/><option gravity="{down}"/><worldbody>
+        {FLOOR.format(mu=mu)}{body.format(mu=mu)}</worldbody>{actuator}</mujoco>"""
+    with quiet_models():
+        return mjcf.loads(xml)
+
+
+def simulate(sys, q, qd, seconds, timestep=0.005, action=None, compliance=Compliance()):
+    """q and qd after every step, (steps, ...)."""
+    known = constants(sys, compliance)
+    action = jnp.zeros(sys.act_size()) if action is None else action
+
+    def step(now, _):
+        after = substep(sys, known, compliance, timestep, *now, action)
+        return after, after
+
+    start = jnp.asarray(q, float), jnp.asarray(qd, float)
+    run = jax.jit(lambda now: jax.lax.scan(step, now, None, round(seconds / timestep))[1])
+    return jax.tree.map(np.asarray, run(start))
+
+
+def at_height(z):
+    return [0.0, 0.0, z, 1.0, 0.0, 0.0, 0.0]
+
+
+def test_free_fall():
+    q, qd = simulate(system(BALL), at_height(9.0), np.zeros(6), 1.0)
+    n = np.arange(1, 201)
+    np.testing.assert_allclose(q[:, 2], 9.0 - G * 0.005**2 * n * (n + 1) / 2, rtol=1e-4)
+    np.testing.assert_allclose(qd[:, 2], -G * 0.005 * n, rtol=1e-4)
+
+
+def test_a_pendulums_period():
+    q, _ = simulate(system(PENDULUM), [0.05], [0.0], 9.0, timestep=0.002)
+    crossed = np.flatnonzero((q[:-1, 0] > 0) & (q[1:, 0] <= 0))
+    period = 0.002 * (crossed[-1] - crossed[0]) / (len(crossed) - 1)
+    inertia = 1.5 * (1.0 + 0.4 * 0.05**2)
+    assert period == pytest.approx(2 * np.pi * np.sqrt(inertia / (1.5 * G)), rel=3e-3)
+
+
+def test_at_rest_the_ground_carries_the_weight_and_gives_by_the_sag():
+    for sag in (0.01, 0.002):
+        compliance = Compliance(sag=sag, smoothing=sag / 10)
+        q, qd = simulate(system(BALL), at_height(0.1), np.zeros(6), 4.0, compliance=compliance)
+        assert abs(qd[-1]).max() < 1e-4
+        assert 0.1 - q[-1, 2] == pytest.approx(sag, rel=0.02)
+        known = constants(system(BALL), compliance)
+        push, _, load = press(
+            jnp.asarray(q[-1, 2] - 0.1),
+            jnp.zeros(()),
+            known.stiffness,
+            known.damping,
+            compliance.smoothing,
+            0.05 * known.weight,
+            0.005,
+        )
+        assert float(push) == pytest.approx(2.0 * G, rel=2e-3) == float(load)
+
+
+def test_below_the_friction_cone_a_block_creeps_at_the_slip_speed_and_above_it_slides():
+    slope, mu = 0.3, 1.0
+    rest = [0.0, 0.0, 0.09]
+    _, qd = simulate(system(BLOCK, mu, slope), rest, np.zeros(3), 3.0)
+    part = np.tan(slope) / mu
+    assert qd[-1, 0] == pytest.approx(0.1 * part / np.sqrt(1 - part**2), rel=0.02)
+    _, slow = simulate(
+        system(BLOCK, mu, slope), rest, np.zeros(3), 3.0, compliance=Compliance(slip=0.01)
+    )
+    assert slow[-1, 0] == pytest.approx(0.1 * qd[-1, 0], rel=0.05)
+    slope, mu = 0.6, 0.3
+    _, qd = simulate(system(BLOCK, mu, slope), rest, np.zeros(3), 3.0)
+    acceleration = (qd[-1, 0] - qd[-201, 0]) / 1.0
+    assert acceleration == pytest.approx(G * (np.sin(slope) - mu * np.cos(slope)), rel=0.01)
+
+
+def test_a_bouncing_balls_energy_never_grows():
+    q, qd = simulate(system(BALL), at_height(0.6), np.zeros(6), 4.0, timestep=0.0025)
+    energy = 2.0 * (G * q[:, 2] + 0.5 * np.sum(qd[:, :3] ** 2, axis=1))
+    assert energy.max() <= 2.0 * G * 0.6 * (1 + 1e-3)
+    up = np.flatnonzero((qd[:-1, 2] > 0.02) & (qd[1:, 2] <= 0.02))
+    peaks = q[up, 2]
+    assert np.all(np.diff(peaks) < 1e-4)
+    assert q[-1, 2] < 0.1 and abs(qd[-1, 2]) < 1e-3
+
+
+def test_contacts_and_stops_push_and_never_pull():
+    gap, speed = np.meshgrid(np.linspace(-0.03, 0.02, 41), np.linspace(-3, 3, 41))
+    push, resistance, load = press(jnp.asarray(gap), jnp.asarray(speed), 2e3, 80.0, 2e-3, 1.0, 0.01)
+    force = np.asarray(push - resistance * speed)
+    assert force.min() > -0.3  # a third of the force over which it fades
+    assert force.max() > 100.0 and np.all(np.asarray(load) >= 0.0)
+    assert np.abs(force[gap > 0.018]).max() < 0.1, "out of reach, nothing"
+
+
+def test_a_stop_gives_by_the_overrun_to_the_joints_own_actuator():
+    sys = system(STOPPED, actuator=MOTOR)
+    limit = np.radians(30.0)
+    for overrun in (0.05, 0.01):
+        compliance = Compliance(overrun=overrun, stop_smoothing=overrun / 10)
+        q, qd = simulate(sys, [0.0], [0.0], 3.0, action=jnp.ones(1), compliance=compliance)
+        assert q[-1, 0] - limit == pytest.approx(overrun, rel=0.03)
+        assert abs(qd[-1, 0]) < 1e-3
+        # It arrives at speed: a step's way beyond, and a little more.
+        assert q.max() < limit + 2 * overrun + 0.005 * qd.max()
+        q, _ = simulate(sys, [0.0], [0.0], 3.0, action=-jnp.ones(1), compliance=compliance)
+        assert -limit - q[-1, 0] == pytest.approx(overrun, rel=0.03)
+
+
+@pytest.mark.parametrize("name", ["ant", "halfcheetah"])
+def test_without_contacts_accelerations_are_mujocos(name, x64):
+    with quiet_models():
+        sys = envs.get_environment(name, backend="generalized").sys
+    draw = np.random.default_rng(0)
+    q = np.array(sys.init_q, float)
+    joints, limits = np.asarray(sys.q_idx("1")), np.asarray(sys.dof.limit)
+    of = np.asarray(sys.qd_idx("1"))
+    low, high = limits[0][of], limits[1][of]
+    held = np.isfinite(low)
+    q[joints[held]] = (low + (0.3 + 0.4 * draw.random(len(low))) * (high - low))[held]
+    if name == "ant":
+        q[2] = 3.0
+        q[3:7] = [0.9, 0.1, -0.3, 0.2] / np.linalg.norm([0.9, 0.1, -0.3, 0.2])
+    else:
+        q[1] = 3.0
+    qd = draw.normal(size=sys.qd_size())
+    action = draw.uniform(-1, 1, sys.act_size())
+    model = sys.mj_model
+    data = mujoco.MjData(model)
+    data.qpos, data.qvel, data.ctrl = q, qd, action
+    mujoco.mj_forward(model, data)
+    assert data.ncon == 0
+    timestep = 1e-7
+    known = constants(sys, Compliance())
+    _, after = substep(
+        sys, known, Compliance(), timestep, jnp.asarray(q), jnp.asarray(qd), jnp.asarray(action)
+    )
+    np.testing.assert_allclose((after - qd) / timestep, data.qacc, rtol=2e-3, atol=2e-2)
+
+
+def test_the_solver_and_its_derivative(x64):
+    keys = jax.random.split(jax.random.key(0), 3)
+    root = jax.random.normal(keys[0], (5, 5))
+    matrix, vector = root @ root.T + jnp.eye(5), jax.random.normal(keys[1], (5,))
+    weight = jax.random.normal(keys[2], (5,))
+
+    def ours(matrix, vector):
+        return weight @ solve(matrix, vector)
+
+    def theirs(matrix, vector):
+        return weight @ jnp.linalg.solve(matrix, vector)
+
+    np.testing.assert_allclose(solve(matrix, vector), jnp.linalg.solve(matrix, vector), rtol=1e-9)
+    for a, b in zip(
+        jax.grad(ours, (0, 1))(matrix, vector),
+        jax.grad(theirs, (0, 1))(matrix, vector),
+        strict=True,
+    ):
+        np.testing.assert_allclose(a, b, rtol=1e-8)
+
+
+def test_the_gradient_of_a_hopper_is_that_of_differences():
+    rows = gradcheck(
+        lambda: registry.make("hopper", "compliant"),
+        "hopper",
+        "compliant",
+        horizon=4,
+        num_envs=4,
+        say=lambda line: None,
+    )
+    assert all(row.nonfinite == 0 and row.fd_relative_error < 1e-5 for row in rows)
+    assert rows[-1].grad_norm_max < 100.0
+
+
+def test_tasks_know_their_backend_and_keep_their_time():
+    env = registry.make("halfcheetah", "compliant")
+    assert env.backend == "compliant"
+    state = jax.jit(env.reset)(jax.random.key(0))
+    after = jax.jit(env.step)(state, jnp.ones(6))
+    assert float(env.dt) == pytest.approx(0.05)
+    assert np.all(np.isfinite(after.obs)) and not np.allclose(after.obs, state.obs)
+
+
+def test_what_is_wrong_is_one_clear_line():
+    for field in ("sag", "slip", "smoothing", "overrun", "stop_smoothing", "longest_step"):
+        with pytest.raises(ValueError, match=f"{field} must be positive, not 0"):
+            Compliance(**{field: 0.0})
+    with pytest.raises(ValueError, match="generalized environment, not spring"):
+        compliant(envs.get_environment("inverted_pendulum", backend="spring"))

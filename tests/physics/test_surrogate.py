@@ -1,0 +1,71 @@
+"""Exact forward, smooth backward."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from brax import envs
+
+from rpgjax.physics.backends import differentiable
+from rpgjax.physics.compliant import compliant
+from rpgjax.physics.surrogate import surrogate
+
+pytestmark = pytest.mark.usefixtures("brax_physics")
+
+
+@pytest.fixture(scope="module")
+def environments():
+    exact = differentiable(envs.get_environment("inverted_double_pendulum", backend="spring"))
+    smooth = compliant(envs.get_environment("inverted_double_pendulum", backend="generalized"))
+    return exact, smooth, surrogate(exact, smooth)
+
+
+def test_states_are_the_exact_ones_to_the_bit(environments):
+    exact, smooth, both = environments
+    state = jax.jit(exact.reset)(jax.random.key(0))
+    other, alien = state, jax.jit(smooth.reset)(jax.random.key(0))
+    for _ in range(5):
+        state = jax.jit(exact.step)(state, jnp.array([0.7]))
+        other = jax.jit(both.step)(other, jnp.array([0.7]))
+        alien = jax.jit(smooth.step)(alien, jnp.array([0.7]))
+    assert all(jax.tree.leaves(jax.tree.map(np.array_equal, state, other)))
+    assert not np.array_equal(state.pipeline_state.q, alien.pipeline_state.q)
+
+
+def test_a_steps_gradient_is_the_smooth_ones_from_the_same_place(environments):
+    exact, smooth, both = environments
+    start = jax.jit(exact.reset)(jax.random.key(1))
+    q, qd = start.pipeline_state.q, start.pipeline_state.qd
+
+    def of_both(q, qd, action):
+        after = both.pipeline_step(start.pipeline_state.replace(q=q, qd=qd), action)
+        return jnp.sum(jnp.sin(3.0 * after.q)) + jnp.sum(after.xd.vel) + jnp.sum(after.x.pos**2)
+
+    def weights(after):
+        """The same sum's slopes, at the exact step's end."""
+        return jax.grad(
+            lambda q, vel, pos: jnp.sum(jnp.sin(3.0 * q)) + jnp.sum(vel) + jnp.sum(pos**2),
+            argnums=(0, 1, 2),
+        )(after.q, after.xd.vel, after.x.pos)
+
+    action = jnp.array([0.4])
+    got = jax.jit(jax.grad(of_both, argnums=(0, 1, 2)))(q, qd, action)
+    slopes = weights(exact.pipeline_step(start.pipeline_state, action))
+
+    def of_smooth(q, qd, action):
+        after = smooth.pipeline_step(smooth.pipeline_init(q, qd), action)
+        parts = zip(slopes, (after.q, after.xd.vel, after.x.pos), strict=True)
+        return sum(jnp.sum(slope * value) for slope, value in parts)
+
+    expected = jax.jit(jax.grad(of_smooth, argnums=(0, 1, 2)))(q, qd, action)
+    for ours, theirs in zip(got, expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+    assert np.abs(got[2]).max() > 0
+
+
+def test_steps_must_be_equally_long(environments):
+    _, smooth, _ = environments
+    other = envs.get_environment("inverted_double_pendulum", backend="spring")
+    other._n_frames *= 2
+    with pytest.raises(ValueError, match="a step of the exact physics is"):
+        surrogate(other, smooth)
