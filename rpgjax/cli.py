@@ -7,80 +7,21 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, NoReturn
+from typing import Annotated, Any, NamedTuple, NoReturn
 
 import tyro
 
 from rpgjax.arguments import as_usage, parse, parse_function, value_of
+from rpgjax.options import (
+    EvalOptions,
+    GradcheckOptions,
+    ListOptions,
+    PlotOptions,
+    RenderOptions,
+    ResumeOptions,
+    TrainOptions,
+)
 from rpgjax.training.settings import RunError
-
-
-@dataclasses.dataclass(frozen=True)
-class TrainOptions:
-    """What `train` takes besides the settings and the agent's config."""
-
-    env: str = "ant"  # the task; see `rpgjax list`
-    backend: str | None = None  # the physics of a Brax task; the preset's if left out
-    out: Path | None = None  # the run folder; a new one in runs/ if left out
-    seeds: int = 1  # how many seeds, from --seed on, to train as one program
-    x64: bool = False  # compute in float64
-    tensorboard: bool = False  # also write TensorBoard event files
-    replay: bool = True  # write replay.html at the end
-
-
-@dataclasses.dataclass(frozen=True)
-class ResumeOptions:
-    """Go on with a run that was stopped or killed, bit for bit on a CPU."""
-
-    run: tyro.conf.Positional[Path]  # the run folder
-    updates: int | None = None  # a new goal, to train longer than planned
-    tensorboard: bool = False  # also write TensorBoard event files
-    replay: bool = True  # write replay.html at the end
-
-
-@dataclasses.dataclass(frozen=True)
-class EvalOptions:
-    """Evaluate a trained policy on whole fresh episodes, deterministic and sampled."""
-
-    run: tyro.conf.Positional[Path]  # the run folder
-    episodes: int = 64  # for each of the two policies
-    seed: int = 0  # of the episodes
-    which: Literal["best", "last"] = "best"  # checkpoint
-    json: Path | None = None  # also write the numbers to this file
-
-
-@dataclasses.dataclass(frozen=True)
-class RenderOptions:
-    """Write a page with an episode to watch; it opens offline."""
-
-    run: tyro.conf.Positional[Path]  # the run folder
-    which: Literal["best", "last"] = "best"  # checkpoint
-    out: Path | None = None  # the page; RUN/replay.html if left out
-
-
-@dataclasses.dataclass(frozen=True)
-class PlotOptions:
-    """Draw learning curves: one run's, or several compared with intervals over seeds.
-
-    One run whose policy has a latent also gets latents.png, beside it: where episodes go for each z.
-    """
-
-    runs: tyro.conf.Positional[tuple[Path, ...]]  # run folders
-    out: Path | None = None  # the PNG; RUN/learning_curve.png or comparison.png if left out
-
-
-@dataclasses.dataclass(frozen=True)
-class GradcheckOptions:
-    """Measure the quality and the cost of a task's gradient, for horizons 1, 2, 4, ... steps."""
-
-    env: str = "ant"  # the task; see `rpgjax list`
-    backend: str | None = None  # its physics; the task's default if left out
-    run: Path | None = None  # a run folder: its task, its physics, and its policy's actions
-    horizon: int = 32  # the longest
-    num_envs: int = 64  # in parallel
-    seed: int = 0  # of resets and actions
-    json: Path | None = None  # also write the rows to this file
-    figure: Path | None = None  # a PNG; gradcheck-ENV-BACKEND.png if left out
 
 
 def train(arguments: list[str]) -> int:
@@ -157,8 +98,16 @@ def evaluate(arguments: list[str]) -> int:
         from rpgjax.training import launch
         from rpgjax.training.metrics import write_json
     run = launch.load(options.run, options.which)
+    if options.backend is not None:
+        run = launch.on_backend(run, options.backend)
     metrics = launch.evaluate(run, options.episodes, options.seed)
-    found = {"run": str(options.run), "update": run.update, "episodes": options.episodes, **metrics}
+    found = {
+        "run": str(options.run),
+        "update": run.update,
+        "backend": options.backend or run.settings.backend or "-",
+        "episodes": options.episodes,
+        **metrics,
+    }
     if options.json is not None:
         write_json(options.json, found)
     for name, value in found.items():
@@ -250,7 +199,7 @@ def gradcheck(arguments: list[str]) -> int:
 
 def show(arguments: list[str]) -> int:
     """List tasks, their physics backends, and algorithms."""
-    parse(_Nothing, "list", arguments)
+    parse(ListOptions, "list", arguments)
     with _quiet():
         from rpgjax.agents import AGENTS
         from rpgjax.envs.registry import backends, names
@@ -270,11 +219,6 @@ def bench(arguments: list[str]) -> int:
     with as_usage():
         call()
     return 0
-
-
-@dataclasses.dataclass(frozen=True)
-class _Nothing:
-    """List tasks, their physics backends, and algorithms."""
 
 
 class Verb(NamedTuple):

@@ -88,6 +88,8 @@ def test_a_run_from_train_to_plot(tmp_path, capsys):
     found = json.loads(numbers.read_text())
     assert found["update"] == 6
     assert found["eval/return_mean"] < 0
+    assert main(["eval", out, "--backend", "spring"]) == 2
+    assert "no physics backends" in capsys.readouterr().err
     assert main(["plot", out, "--out", str(tmp_path / "figure.png")]) == 0
     assert (tmp_path / "figure.png").stat().st_size > 1000
 

@@ -13,7 +13,7 @@ FLOORS = [  # from the ground up; a file may import from its own floor and from 
     {"rollout"},
     {"agents"},
     {"presets", "training"},
-    {"gradcheck", "arguments"},
+    {"gradcheck", "arguments", "options"},
     {"cli", "__main__"},
 ]
 # Rooms of one floor that may know each other: presets are training settings, training finds them by

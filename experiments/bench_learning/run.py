@@ -30,7 +30,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from harness import fill_readme
 
-from rpgjax.training.bench import ROOT, prepare_peer
+from rpgjax.training.bench import ROOT
+from rpgjax.training.bench_sides import prepare_peer
 from rpgjax.training.runs import device_description, git_commit, versions
 
 FOLDER = Path(__file__).parent

@@ -5,16 +5,12 @@ whenever it is asked; while one works the other waits on its pipe. The sides tak
 whatever else the machine does falls on both, and ratios are taken within a round.
 """
 
-import hashlib
 import os
 import platform
-import subprocess
 import sys
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, fields
-from json import dumps, loads
+from json import dumps
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -23,16 +19,14 @@ from rich.console import Console
 from rich.table import Table
 
 from rpgjax.envs.quiet import quiet_brax
+from rpgjax.training.bench_sides import Ask, Say, prepare_peer, worker
 
 ROOT = Path(__file__).resolve().parents[2]
 SIDES = ROOT / "experiments" / "bench"  # both sides' scripts, and the peer's pins
-PEER_REQUIREMENTS = ("jax<0.10", "brax==0.14.2")  # Brax's trainers crash on later jax
 RATIO_TARGET = 1.0  # steps per second of our full RFO update over those of Brax's plain APG
 OTHER_TARGET = 0.25  # the part of our update that is not physics with its gradient
 WARM_UP = 2  # blocks: Brax's second epoch compiles again, for the layout its first one returned
 
-Ask = Callable[[str], dict[str, Any]]
-Say = Callable[[str], None]
 Versions = dict[str, dict[str, str]]  # by side, by package
 
 
@@ -275,70 +269,3 @@ def verdicts(result: BenchResult) -> list[str]:
     if middle.stock_physics_share is not None:
         lines.append(f"      {1.0 - middle.stock_physics_share:.0%} were the physics Brax's own")
     return lines
-
-
-def prepare_peer(constraints: Path, venv: Path, say: Say) -> Path:
-    """The Python that runs Brax's APG; installs it unless that was done with these very pins.
-
-    Raises:
-        ValueError: the environment could not be made; says what pip said last.
-    """
-    python, stamp = venv / "bin" / "python", venv / "constraints.sha256"
-    digest = hashlib.sha256(constraints.read_bytes()).hexdigest()
-    if python.exists() and stamp.exists() and stamp.read_text() == digest:
-        return python
-    say(f"installing Brax's own APG in {venv} (once) ...")
-    install = [str(python), "-m", "pip", "install", "--quiet", "--no-input", *PEER_REQUIREMENTS]
-    for command in (
-        [sys.executable, "-m", "venv", "--clear", str(venv)],
-        [*install, "--constraint", str(constraints)],
-    ):
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            said = (done.stdout + done.stderr).strip().splitlines() or ["it said nothing"]
-            errors = [line for line in said if line.startswith("ERROR")] or said
-            raise ValueError(
-                f"can't install Brax's APG in {venv} ({errors[-1]}); --skip-peer goes without it"
-            )
-    stamp.write_text(digest)
-    return python
-
-
-@contextmanager
-def worker(name: str, command: list[str], environment: dict[str, str]) -> Iterator[Ask]:
-    """A subprocess that answers each line with one JSON object, and is idle in between.
-
-    It answers on the file descriptor that `BENCH_ANSWERS` names; libraries may print elsewhere.
-
-    Raises:
-        ValueError: from an `ask` that the subprocess did not survive; says its last line.
-    """
-    reading, writing = os.pipe()
-    with tempfile.TemporaryFile("w+") as log, open(reading) as answers:
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=log,
-            stderr=log,
-            pass_fds=(writing,),
-            env=environment | {"BENCH_ANSWERS": str(writing)},
-            text=True,
-        )
-        os.close(writing)
-
-        def ask(request: str) -> dict[str, Any]:
-            with suppress(BrokenPipeError):  # the missing answer tells
-                print(request, file=process.stdin, flush=True)
-            if line := answers.readline():
-                return loads(line)
-            process.wait()
-            log.seek(0)
-            said = log.read().strip().splitlines() or ["it said nothing"]
-            raise ValueError(f"{name} stopped: {said[-1]}")
-
-        try:
-            yield ask
-        finally:
-            process.kill()
-            with suppress(BrokenPipeError):  # a request that nobody read
-                process.communicate()

@@ -200,6 +200,15 @@ def evaluate(run: Run, episodes: int = 64, seed: int = 0) -> dict[str, float]:
     return {name: float(value[0]) for name, value in metrics.items()}
 
 
+def on_backend(run: Run, backend: str) -> Run:
+    """The same policy on other physics.
+
+    Raises:
+        UsageError: the task has no such backend.
+    """
+    return run._replace(env=make_env(dataclasses.replace(run.settings, backend=backend)))
+
+
 def configuration(folder: Path) -> RunConfig:
     """What a run folder's `config.json` says, with x64 turned on where the run had it."""
     from rpgjax.agents import AGENTS

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from rpgjax.training import bench
+from rpgjax.training import bench, bench_sides
 
 
 class PointState(NamedTuple):
@@ -123,7 +123,7 @@ def test_a_worker_answers_line_by_line_whatever_it_prints():
         for line in sys.stdin:
             print(json.dumps({"said": line.strip()}), file=answers)
     """
-    with bench.worker("echo", [sys.executable, "-c", echo], dict(os.environ)) as ask:
+    with bench_sides.worker("echo", [sys.executable, "-c", echo], dict(os.environ)) as ask:
         assert ask("hello") == {"said": "hello"}
         assert ask("again") == {"said": "again"}
 
@@ -132,7 +132,7 @@ def test_a_dead_worker_is_one_clear_line():
     code = "import sys; sys.exit('no such task')"
     with (
         pytest.raises(ValueError, match=r"^the peer stopped: no such task$"),
-        bench.worker("the peer", [sys.executable, "-c", code], dict(os.environ)) as ask,
+        bench_sides.worker("the peer", [sys.executable, "-c", code], dict(os.environ)) as ask,
     ):
         ask("hello")
 
@@ -148,26 +148,26 @@ def test_the_peer_is_installed_once_per_pins(tmp_path, monkeypatch):
 
     constraints, venv = tmp_path / "constraints.txt", tmp_path / "venv"
     python = venv / "bin" / "python"
-    monkeypatch.setattr(bench.subprocess, "run", run)
+    monkeypatch.setattr(bench_sides.subprocess, "run", run)
     constraints.write_text("jax==0.9.2\n")
     for _ in range(2):
-        assert bench.prepare_peer(constraints, venv, lambda line: None) == python
+        assert bench_sides.prepare_peer(constraints, venv, lambda line: None) == python
     assert (
         len(ran) == 2 and str(constraints) in ran[1]
     )  # venv, then pip, and nothing the second time
     constraints.write_text("jax==0.9.1\n")
-    bench.prepare_peer(constraints, venv, lambda line: None)
+    bench_sides.prepare_peer(constraints, venv, lambda line: None)
     assert len(ran) == 4
 
 
 def test_a_failing_pip_is_one_clear_line_and_tried_again(tmp_path, monkeypatch):
     said = "collecting\nERROR: No matching distribution found for brax\nnotice: a new pip"
     failed = SimpleNamespace(returncode=1, stdout="", stderr=said)
-    monkeypatch.setattr(bench.subprocess, "run", lambda command, **kwargs: failed)
+    monkeypatch.setattr(bench_sides.subprocess, "run", lambda command, **kwargs: failed)
     (tmp_path / "pins.txt").touch()
     for _ in range(2):
         with pytest.raises(ValueError, match=r"No matching distribution.*--skip-peer") as caught:
-            bench.prepare_peer(tmp_path / "pins.txt", tmp_path / "venv", lambda line: None)
+            bench_sides.prepare_peer(tmp_path / "pins.txt", tmp_path / "venv", lambda line: None)
         assert "\n" not in str(caught.value)
 
 

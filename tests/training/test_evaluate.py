@@ -5,6 +5,10 @@ import pytest
 from brax.envs import State
 from toy import TARGET, Line, toy_agent
 
+import rpgjax
+from rpgjax.envs import registry
+from rpgjax.envs.analytic.two_routes import TwoRoutes
+from rpgjax.training import launch
 from rpgjax.training.evaluate import evaluation_key, evaluator
 
 
@@ -94,3 +98,20 @@ def test_keys_depend_on_seed_and_update_only():
     assert len({tuple(words) for words in data}) == 4
     again = jax.random.key_data(evaluation_key(1, 20)).tolist()
     assert again == data[-1]
+
+
+def test_a_policy_is_evaluated_on_other_physics(monkeypatch):
+    monkeypatch.setattr(registry, "_TASKS", dict(registry._TASKS))
+    heights = {"hill": 3.0, "plain": 0.0}
+    registry.register("land", lambda backend: TwoRoutes(height=heights[backend]), tuple(heights))
+    run = rpgjax.train(
+        "apg", env="land", updates=1, num_envs=2, horizon=2, episode_length=5, progress=False
+    )
+    hill, plain = (
+        launch.evaluate(launch.on_backend(run, name), episodes=4)["eval/return_mean"]
+        for name in heights
+    )
+    assert hill == launch.evaluate(run, episodes=4)["eval/return_mean"]
+    assert plain > hill + 0.01
+    with pytest.raises(ValueError, match="no backend 'moon'"):
+        launch.on_backend(run, "moon")
