@@ -58,13 +58,11 @@ class Stops(NamedTuple):
     high: Array
     stiffness: Array  # N m / rad, or N / m
     damping: Array
-    force: Array  # that counts as much, N m or N
 
 
 class Constants(NamedTuple):
     """What a system's steps need to know of it."""
 
-    weight: float  # N
     stiffness: float  # of a contact, N / m
     damping: float  # N s / m
     moves: Array  # (links + 1, qd): 1 where a degree of freedom moves a link; the last row is the world
@@ -89,7 +87,6 @@ def constants(sys: System, compliance: Compliance) -> Constants:
             moves[link, links == ancestor] = 1.0
             ancestor = sys.link_parents[ancestor]
     return Constants(
-        weight=weight,
         stiffness=stiffness,
         damping=2.0 * np.sqrt(stiffness * total),
         moves=jnp.asarray(moves),
@@ -126,7 +123,7 @@ def _stops(sys: System, weight: float, compliance: Compliance) -> Stops | None:
     stiffness = force / compliance.overrun
     inertia = 1.0 / np.maximum(np.asarray(sys.dof.invweight)[qd], 1e-6)
     damping = 2.0 * np.sqrt(stiffness * inertia)
-    numbers = (low[qd], high[qd], stiffness, damping, 0.05 * force)
+    numbers = (low[qd], high[qd], stiffness, damping)
     return Stops(q, qd, *map(jnp.asarray, numbers))
 
 
@@ -136,17 +133,19 @@ def press(
     stiffness: Array | float,
     damping: Array | float,
     width: float,
-    force: Array | float,
     timestep: float,
 ) -> tuple[Array, Array, Array]:
-    """What a spring and a damper do to a gap that is closed: push it open, never pull.
+    """What a spring and a damper do to a gap that is closed: push it open.
+
+    The damper grows with the depth (after Hunt and Crossley, 1975), so that a contact neither sets in with
+    a blow nor sticks; one that opens fast is still held back a little. A force that is cut off where it
+    would pull made gradients larger by orders of magnitude.
 
     Args:
         gap: negative where closed, m or rad.
         speed: its rate.
-        stiffness, damping: of the spring and of the damper.
+        stiffness, damping: of the spring, and of the damper at a depth of many widths.
         width: of the gap, over which they set in.
-        force: over which the push fades as it would turn into a pull.
         timestep: s; the spring is to act on the gap at the step's end.
 
     Returns:
@@ -155,10 +154,10 @@ def press(
         now: the force at the speed as it is, not negative.
     """
     depth = width * jax.nn.softplus(-gap / width)
-    resistance = jax.nn.sigmoid(-gap / width) * (damping + timestep * stiffness)
-    total = stiffness * depth - resistance * speed
-    open_ = jax.nn.sigmoid(total / force)
-    return open_ * stiffness * depth, open_ * resistance, jnp.maximum(open_ * total, 0.0)
+    resistance = jax.nn.sigmoid(-gap / width) * timestep * stiffness
+    resistance = resistance + damping * depth / (depth + 10.0 * width)
+    push = stiffness * depth
+    return push, resistance, jnp.maximum(push - resistance * speed, 0.0)
 
 
 @jax.custom_vjp
@@ -233,7 +232,6 @@ def _contacts(
             known.stiffness,
             known.damping,
             compliance.smoothing,
-            0.05 * known.weight,
             timestep,
         )
         slowing = c.friction[0] * load / jnp.sqrt(sliding @ sliding + compliance.slip**2)
@@ -271,7 +269,6 @@ def _at_stops(
                 stops.stiffness,
                 stops.damping,
                 compliance.stop_smoothing,
-                stops.force,
                 timestep,
             )
             push = push.at[stops.qd].add(side * out)
