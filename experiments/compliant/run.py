@@ -1,0 +1,27 @@
+"""Halfcheetah on compliant contact: RFO learns through whole windows of 32 steps, with no stabiliser.
+
+python experiments/compliant/run.py            what has no results yet
+python experiments/compliant/run.py --report   only the figure and the table
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from harness import Experiment, Variant, main
+
+UPDATES = 340  # of 2048 environment steps: 0.70M
+
+EXPERIMENT = Experiment(
+    folder=Path(__file__).parent,
+    env="halfcheetah",
+    backend="compliant",
+    seeds=1,
+    variants={"rfo": Variant("rfo", "RFO, nothing cut", UPDATES, {"max_growth": 0.0})},
+    figures={"halfcheetah": ("rfo",)},
+    table_at=(UPDATES * 1024, UPDATES * 2048),
+)
+
+if __name__ == "__main__":
+    main(EXPERIMENT, __doc__.splitlines()[0])
