@@ -20,7 +20,7 @@ EXPERIMENT = Experiment(
     seeds=1,
     variants={"rfo": Variant("rfo", "RFO, nothing cut", UPDATES, {"max_growth": 0.0})},
     figures={"halfcheetah": ("rfo",)},
-    table_at=(UPDATES * 1024, UPDATES * 2048),
+    table_at=(UPDATES * 2048,),
 )
 
 if __name__ == "__main__":
