@@ -48,8 +48,6 @@ class Experiment(NamedTuple):
 def run(experiment: Experiment, name: str) -> None:
     """Trains one variant's seeds and writes its results."""
     import rpgjax
-    from rpgjax.training.runs import device_description, git_commit, versions
-    from rpgjax.training.settings import settings_to_json
 
     variant = experiment.variants[name]
     print(f"== {name}", flush=True)
@@ -72,11 +70,7 @@ def run(experiment: Experiment, name: str) -> None:
         curve |= {key: [row[key] for row in evaluated] for key in there}
         curve["train/nonfinite_fraction_max"] = max(r["train/nonfinite_fraction"] for r in rows)
         seeds.append(curve)
-    content = {
-        "settings": settings_to_json(done.settings),
-        "versions": versions(),
-        "git_commit": git_commit(),
-        "device": device_description(),
+    content = provenance(done) | {
         "wall_seconds_for_all_seeds": done.rows[0][-1]["wall_seconds"],
         "compile_seconds": done.rows[0][-1]["compile_seconds"],
         "seeds": seeds,
@@ -115,19 +109,30 @@ def replayed(run: Any) -> Any:
 
 
 def provenance(run: Any) -> dict[str, Any]:
-    """Where a run's numbers come from, and what they took."""
+    """Where a run's numbers come from."""
     from rpgjax.training.runs import device_description, git_commit, versions
     from rpgjax.training.settings import settings_to_json
 
-    rates = [row["train/steps_per_second"] for row in run.rows[0]]
     return {
         "settings": settings_to_json(run.settings),
-        "wall_seconds": run.rows[0][-1]["wall_seconds"],
-        "steps_per_second": float(np.median(rates)),
         "versions": versions(),
         "git_commit": git_commit(),
         "device": device_description(),
     }
+
+
+def cost(run: Any) -> dict[str, float]:
+    """What a run of one seed took."""
+    rates = [row["train/steps_per_second"] for row in run.rows[0]]
+    return {
+        "wall_seconds": run.rows[0][-1]["wall_seconds"],
+        "steps_per_second": float(np.median(rates)),
+    }
+
+
+def read_seeds(pattern: Path) -> list[dict[str, Any]]:
+    """What the seeds' files say, one object each; `*` in the file's name stands for the seed."""
+    return [json.loads(file.read_text()) for file in sorted(pattern.parent.glob(pattern.name))]
 
 
 def curves(experiment: Experiment, name: str, key: str) -> tuple[np.ndarray, np.ndarray]:

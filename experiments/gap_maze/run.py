@@ -23,7 +23,7 @@ import matplotlib.pyplot as plt
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from harness import fill_readme, one_seed, provenance, replayed
+from harness import cost, fill_readme, one_seed, provenance, read_seeds, replayed
 
 from rpgjax.envs.gap_maze import GapMaze, visited
 
@@ -67,7 +67,8 @@ def train(name: str, seed: int, paper: bool) -> None:
         "squares": np.histogram2d(*positions.reshape(-1, 2).T, bins=50, range=[[-5.0, 5.0]] * 2)[0]
         .astype(int)
         .tolist(),
-    } | provenance(run)
+    }
+    content |= provenance(run) | cost(run)
     path = results(name, seed, paper)
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(content) + "\n")
@@ -75,8 +76,7 @@ def train(name: str, seed: int, paper: bool) -> None:
 
 def read(name: str, paper: bool = False) -> list[dict[str, Any]]:
     """A variant's seeds."""
-    pattern = results(name, "*", paper)
-    return [json.loads(file.read_text()) for file in sorted(pattern.parent.glob(pattern.name))]
+    return read_seeds(results(name, "*", paper))
 
 
 def table() -> str:

@@ -32,9 +32,6 @@ from rpgjax.training.runs import device_description, git_commit, versions
 FOLDER = Path(__file__).parent
 HORIZON, NUM_ENVS, SEED = 32, 64, 0
 OURS = ("ant_maze", "ant_push")  # not Brax's tasks
-CELLS = [
-    (name, b) for name in registry.names() if name not in OURS for b in registry.backends(name)
-]
 SHOWN = (8, 32)  # horizons in the README's table
 BACKENDS = ("spring", "positional", "generalized", "mjx", "compliant", "spring-smoothed")
 CELLS = [

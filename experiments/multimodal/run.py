@@ -26,13 +26,11 @@ import matplotlib.pyplot as plt
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from harness import fill_readme
+from harness import fill_readme, provenance
 
 import rpgjax
 from rpgjax.envs.analytic import two_routes
 from rpgjax.training.latent_figures import Played, colours, play
-from rpgjax.training.runs import device_description, git_commit, versions
-from rpgjax.training.settings import settings_to_json
 
 FOLDER = Path(__file__).parent
 SEEDS, EPISODES, STEPS, DRAWN = 5, 256, 40, 32
@@ -114,15 +112,11 @@ def train(name: str) -> None:
                 "z": sampled.z[:DRAWN].round(2).tolist(),
             }
         )
-    content = {
-        "settings": settings_to_json(run.settings),
+    content = provenance(run) | {
         "env_steps": run.rows[0][-1]["env_steps"],
         "wall_seconds_for_all_seeds": run.rows[0][-1]["wall_seconds"],
         "best_single_route": best_route(),
         "seeds": seeds,
-        "versions": versions(),
-        "git_commit": git_commit(),
-        "device": device_description(),
     }
     results(name).parent.mkdir(exist_ok=True)
     results(name).write_text(json.dumps(content) + "\n")

@@ -25,14 +25,15 @@ import matplotlib.pyplot as plt
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from harness import fill_readme, one_seed, provenance, replayed
+from harness import cost, fill_readme, one_seed, provenance, read_seeds, replayed
 
+from rpgjax.agents import RPGConfig
 from rpgjax.envs.ant_mazes import NEAR
 
 FOLDER = Path(__file__).parent
 RUNS = Path("runs") / "push"
 EVERY = 20_000  # environment steps between two points of a curve
-CALL = 50  # environment steps in a call
+CALL = RPGConfig.num_envs * RPGConfig.steps_per_call  # environment steps in a call
 VARIANTS = {"rpg": "RPG, z ~ N(0, I) in 12-d", "mbsac": "no z (MBSAC)"}
 
 
@@ -79,7 +80,8 @@ def train(env: str, name: str, seed: int, steps: int) -> None:
         "env_steps": points.tolist(),
         "success": [float(won[one].mean()) if one.any() else None for one in inside],
         "return": [row["eval/return_mean"] for row in run.rows[0] if "eval/return_mean" in row],
-    } | provenance(run)
+    }
+    content |= provenance(run) | cost(run)
     path = results(env, name, seed)
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(content) + "\n")
@@ -87,8 +89,7 @@ def train(env: str, name: str, seed: int, steps: int) -> None:
 
 def read(env: str, name: str) -> list[dict]:
     """A variant's seeds."""
-    pattern = results(env, name, "*")
-    return [json.loads(file.read_text()) for file in sorted(pattern.parent.glob(pattern.name))]
+    return read_seeds(results(env, name, "*"))
 
 
 def table() -> str:

@@ -75,9 +75,8 @@ def constants(sys: System, compliance: Compliance) -> Constants:
     """Of a concrete system."""
     total = float(np.sum(sys.link.inertia.mass))
     pull = float(np.linalg.norm(sys.gravity))
-    weight = total * (
-        pull if pull > 0 else 9.81
-    )  # without gravity contacts are as firm as on earth
+    # Without gravity contacts are as firm as on earth.
+    weight = total * (pull if pull > 0 else 9.81)
     stiffness = weight / compliance.sag
     moves = np.zeros((sys.num_links() + 1, sys.qd_size()))
     links = np.asarray(sys.dof_link())
