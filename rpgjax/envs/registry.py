@@ -98,7 +98,8 @@ def _brax(name: str) -> Callable[[str], Env]:
             from brax import envs
 
             from rpgjax.physics.backends import differentiable
-            from rpgjax.physics.compliant import Compliance, compliant
+            from rpgjax.physics.compliance import Compliance
+            from rpgjax.physics.compliant import compliant
             from rpgjax.physics.surrogate import surrogate
         _repair_fluid()
         with quiet_models(), _mjx_in_jax():

@@ -12,7 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from rpgjax.models.networks import MLP
+from rpgjax.models.networks import MLP, orthogonal
 from rpgjax.types import Array, Key, Params
 
 
@@ -55,7 +55,7 @@ def world_model(
 
     encoder, start, embed, out = network(size), network(width), network(width), network(size)
     pays, lives = network(1), network(1)
-    cell = nn.GRUCell(width)
+    cell = nn.GRUCell(width, recurrent_kernel_init=orthogonal(1.0))
 
     def init(key: Key) -> Params:
         keys = iter(jax.random.split(key, 7))

@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from rpgjax.models.networks import orthogonal
 from rpgjax.types import Array, Key, Params
 
 OUTPUTS = 512
@@ -22,8 +23,8 @@ class Distilled(nn.Module):
     def __call__(self, x: Array) -> Array:
         """(obs,) to (width,)."""
         for _ in range(2):
-            x = nn.leaky_relu(nn.Dense(self.width, kernel_init=nn.initializers.orthogonal())(x))
-        return nn.Dense(self.width, kernel_init=nn.initializers.orthogonal())(x)
+            x = nn.leaky_relu(nn.Dense(self.width, kernel_init=orthogonal(1.0))(x))
+        return nn.Dense(self.width, kernel_init=orthogonal(1.0))(x)
 
 
 class Spread(NamedTuple):

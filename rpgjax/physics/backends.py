@@ -13,9 +13,10 @@ from brax.spring import pipeline as brax_spring
 from brax.spring.base import State
 
 from rpgjax.physics import implicit_mjx
-from rpgjax.physics.spring_ground import UnsupportedSystemError
+from rpgjax.physics.batched_step import batched_step
+from rpgjax.physics.ground import UnsupportedSystemError
 from rpgjax.physics.spring_state import Packed
-from rpgjax.physics.spring_step import spring_step
+from rpgjax.physics.spring_step import spring_physics
 from rpgjax.physics.spring_system import spring_system
 
 logger = logging.getLogger(__name__)
@@ -37,7 +38,7 @@ def supported(sys: System) -> bool:
 
 def _fast_step(env: PipelineEnv) -> Callable[[State, jax.Array], State]:
     """Brax's spring ``pipeline_step`` on our own physics."""
-    step = spring_step(spring_system(env.sys), env._n_frames)
+    step = batched_step(spring_physics(spring_system(env.sys)), env._n_frames)
 
     def pipeline_step(pipeline_state: State, action: jax.Array) -> State:
         x_i, xd_i = pipeline_state.x_i, pipeline_state.xd_i

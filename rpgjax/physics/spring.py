@@ -16,8 +16,8 @@ from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
+from rpgjax.physics.actuators import joint_forces
 from rpgjax.physics.components import (
     IDENTITY,
     ZERO,
@@ -38,11 +38,12 @@ from rpgjax.physics.components import (
     rotation,
     scale,
 )
-from rpgjax.physics.rows import accumulate, take
+from rpgjax.physics.rows import take
 from rpgjax.physics.spring_contacts import contact_impulses
-from rpgjax.physics.spring_ground import Spin
 from rpgjax.physics.spring_joints import Bodies, joint_force, relate
+from rpgjax.physics.spring_spin import Spin
 from rpgjax.physics.spring_system import Joints, SpringSystem
+from rpgjax.physics.trees import of_parents, to_parents
 
 Links: TypeAlias = tuple[Bodies, ...]
 """State of a whole system: one entry per group, in the order of ``SpringSystem.joints``."""
@@ -58,22 +59,7 @@ def _parent(joints: Joints, links: Links, matrices: list[Matrix]) -> tuple[Bodie
     if joints.parent is None:
         return WORLD, IDENTITY
     parent, matrix = links[joints.parent], matrices[joints.parent]
-    if joints.parent_rows is None:
-        return parent, matrix
-    rows = joints.parent_rows
-    return jax.tree.map(lambda x: take(x, rows), (parent, matrix))
-
-
-def _react(joints: Joints, on_parent: Vector, like: Component) -> Vector:
-    """Sums what a group of joints does to its parents, by row of the parents' group."""
-    rows = jnp.asarray(like).shape[0]
-    if joints.parent_rows is not None:
-        x, y, z = (accumulate(jnp.asarray(c), joints.parent_rows, rows) for c in on_parent)
-    elif rows == 1 and len(joints.links) > 1:
-        x, y, z = (jnp.sum(jnp.asarray(c), axis=0, keepdims=True) for c in on_parent)
-    else:
-        return on_parent
-    return x, y, z
+    return of_parents((parent, matrix), joints.parent_rows)
 
 
 def _forces(
@@ -92,12 +78,12 @@ def _forces(
         result[group] = plus(mine[0], force), plus(mine[1], arm)
         if joints.parent is None:
             continue
-        like = links[joints.parent].position[0]
+        parents = jnp.asarray(links[joints.parent].position[0]).shape[0]
         arm = plus(torque, cross(joint.parent_arm, force))
         theirs = result[joints.parent]
         result[joints.parent] = (
-            minus(theirs[0], _react(joints, force, like)),
-            minus(theirs[1], _react(joints, arm, like)),
+            minus(theirs[0], to_parents(force, joints.parent_rows, len(joints.links), parents)),
+            minus(theirs[1], to_parents(arm, joints.parent_rows, len(joints.links), parents)),
         )
     return fence(result, one)
 
@@ -163,7 +149,7 @@ def substep(system: SpringSystem, links: Links, tau: Drive, one: Component = 1.0
         kick, twist = ZERO, ZERO
         if joints.contacts is not None:
             velocity, angular = fence((velocity, angular), one)
-            spin = fence(_contact_spin(system, joints.contacts.spin, all_axes), one)
+            spin = fence(_contact_spin(system, joints.spin, all_axes), one)
             moving = body._replace(velocity=velocity, angular=angular)
             impulse, lever = contact_impulses(
                 joints.contacts, spin, inverse_mass, moving, matrix, system.baumgarte, one
@@ -189,15 +175,7 @@ def _turned(q: Quaternion, angle: Vector, one: Component) -> Quaternion:
 
 def drive(system: SpringSystem, action: jax.Array) -> Drive:
     """Joint forces of clipped actions (actuators, batch): by group and dof, each (links, batch)."""
-    if not system.actuators:
-        forces = jnp.zeros((system.dof_count, action.shape[-1]), action.dtype)
-    else:
-        index, *columns = system.actuators
-        low, high, weakest, strongest, gain, gear = (
-            np.asarray(c)[:, None].astype(action.dtype) for c in columns
-        )
-        force = jnp.clip(gain * jnp.clip(action, low, high), weakest, strongest) * gear
-        forces = accumulate(force, index.tolist(), system.dof_count)
+    forces = joint_forces(system.actuators, system.dof_count, action)
     return tuple(
         () if joints.kind == "free" else tuple(take(forces, dof.index) for dof in joints.dofs)
         for joints in system.joints

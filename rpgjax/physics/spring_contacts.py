@@ -20,8 +20,8 @@ from rpgjax.physics.components import (
     scale,
     sub,
 )
+from rpgjax.physics.ground import Contacts
 from rpgjax.physics.rows import accumulate, take
-from rpgjax.physics.spring_ground import Contacts
 from rpgjax.physics.spring_joints import Bodies
 
 

@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple, TypeAlias
 import numpy as np
 from brax.base import Q_WIDTHS, QD_WIDTHS, System
 
+from rpgjax.physics.actuators import Actuators, actuators
 from rpgjax.physics.components import (
     ZERO,
     Component,
@@ -18,9 +19,8 @@ from rpgjax.physics.components import (
     constant,
     constant_vector,
 )
-from rpgjax.physics.spring_ground import (
+from rpgjax.physics.ground import (
     Contacts,
-    Place,
     Point,
     UnsupportedSystemError,
     contacts,
@@ -28,6 +28,7 @@ from rpgjax.physics.spring_ground import (
     product,
     rotate,
 )
+from rpgjax.physics.spring_spin import Place, Spin, spin_of
 
 Kind: TypeAlias = Literal["free", "hinge", "slide", "universal", "slide2", "ball", "planar"]
 Limits: TypeAlias = tuple[Component, Component] | None
@@ -72,6 +73,7 @@ class Joints(NamedTuple):
     angular_damping: Component
     limit_stiffness: Component
     contacts: Contacts | None
+    spin: Spin | None  # that the contacts see
 
 
 class Coordinates(NamedTuple):
@@ -107,9 +109,7 @@ class SpringSystem(NamedTuple):
     velocity_decay: float
     angular_decay: float
     baumgarte: float  # erp / timestep
-    actuators: tuple[
-        np.ndarray, ...
-    ]  # dof index, control low and high, force low and high, gain, gear
+    actuators: Actuators
     dof_count: int
 
 
@@ -276,6 +276,11 @@ def _joints(
     def column(values: np.ndarray) -> Component:
         return constant(values[index][:, None])
 
+    touching = contacts(points, links)
+    spin = None
+    if touching is not None:
+        seen = links if touching.rows is None else [links[row] for row in touching.rows]
+        spin = spin_of(array.inverse_inertia, seen, place)
     return Joints(
         kind=kind,
         links=tuple(links),
@@ -287,7 +292,8 @@ def _joints(
         velocity_damping=column(array.velocity_damping),
         angular_damping=column(array.angular_damping),
         limit_stiffness=column(array.limit_stiffness),
-        contacts=contacts(points, links, array.inverse_inertia, place),
+        contacts=touching,
+        spin=spin,
     )
 
 
@@ -357,10 +363,6 @@ def spring_system(sys: System) -> SpringSystem:
     """
     if sys.enable_fluid:
         raise UnsupportedSystemError("fluid forces")
-    if sys.act_size() and np.any(
-        [np.asarray(sys.actuator.bias_q), np.asarray(sys.actuator.bias_qd)]
-    ):
-        raise UnsupportedSystemError("position or velocity actuators")
     array = _arrays(sys)
     points = ground_points(sys, array.centre)
     model = sys.mj_model
@@ -375,11 +377,6 @@ def spring_system(sys: System) -> SpringSystem:
     }
     joints = [_joints(sys, array, kind, links, place, points) for kind, links in groups]
     timestep = float(sys.opt.timestep)
-    actuators = ()
-    if sys.act_size():
-        acts = sys.actuator
-        ranges = (*np.asarray(acts.ctrl_range).T, *np.asarray(acts.force_range).T)
-        actuators = (np.asarray(acts.qd_id), *ranges, np.asarray(acts.gain), np.asarray(acts.gear))
     return SpringSystem(
         joints=tuple(joints),
         layout=_layout(sys, array, groups),
@@ -388,6 +385,6 @@ def spring_system(sys: System) -> SpringSystem:
         velocity_decay=float(np.exp(float(sys.vel_damping) * timestep)),
         angular_decay=float(np.exp(float(sys.ang_damping) * timestep)),
         baumgarte=float(sys.baumgarte_erp) / timestep,
-        actuators=actuators,
+        actuators=actuators(sys),
         dof_count=sys.qd_size(),
     )

@@ -59,6 +59,14 @@ def test_seeds_under_vmap_equal_seeds_one_by_one(name):
     assert not np.allclose(*together["train/reward_mean"])
 
 
+@pytest.mark.parametrize("name", sorted(AGENTS))
+def test_seeds_start_without_lapack(name):
+    """Two batched LAPACK calls at once wait for each other for ever in XLA's CPU thread pool."""
+    agent = AGENTS[name][1](analytic.double_integrator(), AGENTS[name][0]())
+    keys = jax.random.split(jax.random.key(0), 2)
+    assert "lapack" not in jax.jit(jax.vmap(agent.init)).lower(keys).as_text()
+
+
 def test_rfo_with_chunks_also_runs_under_vmap_and_decides_as_often_as_it_says():
     agent = make("rfo", chunk_length=2, horizon=6)
     state, metrics = train(agent, 2)

@@ -1,5 +1,7 @@
 """Compliant contact: analytic motion, MuJoCo where nothing touches, and a gradient that is right."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import mujoco
@@ -10,7 +12,15 @@ from brax.io import mjcf
 
 from rpgjax.envs import registry
 from rpgjax.envs.quiet import quiet_models
-from rpgjax.physics.compliant import Compliance, compliant, constants, press, solve, substep
+from rpgjax.physics import compliant_dense, compliant_step
+from rpgjax.physics.batched_step import batched_step
+from rpgjax.physics.compliance import Compliance, constants, press
+from rpgjax.physics.compliant import compliant, dense_step, fast_step
+from rpgjax.physics.compliant_dense import solve
+from rpgjax.physics.compliant_step import compliant_physics
+from rpgjax.physics.compliant_system import compliant_system
+from rpgjax.physics.components import opaque_one
+from rpgjax.physics.ground import UnsupportedSystemError
 
 pytestmark = pytest.mark.usefixtures("brax_physics")
 
@@ -39,16 +49,17 @@ def system(body, mu=1.0, slope=0.0, actuator=""):
 
 def simulate(sys, q, qd, seconds, timestep=0.005, action=None, compliance=Compliance()):
     """q and qd after every step, (steps, ...)."""
-    known = constants(sys, compliance)
+    fast = compliant_system(sys, compliance, timestep)
     action = jnp.zeros(sys.act_size()) if action is None else action
+    tau = compliant_physics(fast).drive(action[:, None])
 
     def step(now, _):
-        after = substep(sys, known, compliance, timestep, *now, action)
+        after = compliant_step.substep(fast, now, tau)
         return after, after
 
-    start = jnp.asarray(q, float), jnp.asarray(qd, float)
+    start = jnp.asarray(q, float)[:, None], jnp.asarray(qd, float)[:, None]
     run = jax.jit(lambda now: jax.lax.scan(step, now, None, round(seconds / timestep))[1])
-    return jax.tree.map(np.asarray, run(start))
+    return jax.tree.map(lambda x: np.asarray(x)[..., 0], run(start))
 
 
 def at_height(z):
@@ -142,35 +153,190 @@ def test_a_stop_gives_by_the_overrun_to_the_joints_own_actuator():
         assert -limit - q[-1, 0] == pytest.approx(overrun, rel=0.03)
 
 
-@pytest.mark.parametrize("name", ["ant", "halfcheetah"])
-def test_without_contacts_accelerations_are_mujocos(name, x64):
+def task_system(name):
     with quiet_models():
-        sys = envs.get_environment(name, backend="generalized").sys
-    draw = np.random.default_rng(0)
-    q = np.array(sys.init_q, float)
-    joints, limits = np.asarray(sys.q_idx("1")), np.asarray(sys.dof.limit)
-    of = np.asarray(sys.qd_idx("1"))
-    low, high = limits[0][of], limits[1][of]
-    held = np.isfinite(low)
-    q[joints[held]] = (low + (0.3 + 0.4 * draw.random(len(low))) * (high - low))[held]
-    if name == "ant":
-        q[2] = 3.0
-        q[3:7] = [0.9, 0.1, -0.3, 0.2] / np.linalg.norm([0.9, 0.1, -0.3, 0.2])
-    else:
-        q[1] = 3.0
-    qd = draw.normal(size=sys.qd_size())
-    action = draw.uniform(-1, 1, sys.act_size())
-    model = sys.mj_model
-    data = mujoco.MjData(model)
+        return envs.get_environment(name, backend="generalized").sys
+
+
+def somewhere(sys, seed, spread=0.3):
+    """q near the start, qd and an action."""
+    draw = np.random.default_rng(seed)
+    q = np.asarray(sys.init_q, float) + spread * draw.normal(size=sys.q_size())
+    for place in constants(sys, Compliance()).free[0]:
+        q[place[3:]] /= np.linalg.norm(q[place[3:]])
+    return q, draw.normal(size=sys.qd_size()), draw.uniform(-1, 1, sys.act_size())
+
+
+def in_mujoco(sys, q, qd, action):
+    data = mujoco.MjData(sys.mj_model)
     data.qpos, data.qvel, data.ctrl = q, qd, action
-    mujoco.mj_forward(model, data)
+    mujoco.mj_forward(sys.mj_model, data)
+    return data
+
+
+@pytest.mark.parametrize("name", ["ant", "halfcheetah", "humanoid"])
+def test_without_contacts_accelerations_are_mujocos(name, x64):
+    sys = task_system(name)
+    q, qd, action = somewhere(sys, 0, spread=0.05)
+    joints, limits = np.asarray(sys.q_idx("123")), np.asarray(sys.dof.limit)
+    low, high = limits[:, np.asarray(sys.qd_idx("123"))]
+    held, draw = np.isfinite(low), np.random.default_rng(1)
+    part = 0.3 + 0.4 * draw.random(held.sum())
+    q[joints[held]] = low[held] + part * (high - low)[held]
+    q[1 if name == "halfcheetah" else 2] = 3.0
+    data = in_mujoco(sys, q, qd, action)
     assert data.ncon == 0
     timestep = 1e-7
-    known = constants(sys, Compliance())
-    _, after = substep(
-        sys, known, Compliance(), timestep, jnp.asarray(q), jnp.asarray(qd), jnp.asarray(action)
+    fast = compliant_system(sys, Compliance(), timestep)
+    tau = compliant_physics(fast).drive(jnp.asarray(action)[:, None])
+    _, after = jax.jit(lambda now: compliant_step.substep(fast, now, tau, opaque_one(tau)))(
+        (jnp.asarray(q)[:, None], jnp.asarray(qd)[:, None])
     )
-    np.testing.assert_allclose((after - qd) / timestep, data.qacc, rtol=2e-3, atol=2e-2)
+    np.testing.assert_allclose((after[:, 0] - qd) / timestep, data.qacc, rtol=2e-3, atol=2e-2)
+
+
+@pytest.mark.parametrize("name", ["ant", "humanoid"])
+def test_places_and_velocities_of_links_are_mujocos(name, x64):
+    sys = task_system(name)
+    q, qd, action = somewhere(sys, 2)
+    fast = compliant_system(sys, Compliance(), 0.01)
+    out = jax.jit(lambda now: compliant_step.outputs(fast, now, ()))(
+        (jnp.asarray(q)[:, None], jnp.asarray(qd)[:, None])
+    )
+    data = in_mujoco(sys, q, qd, action)
+    np.testing.assert_allclose(out.position[..., 0], data.xpos[1:], atol=1e-6)
+    turned = np.abs(np.sum(out.rotation[..., 0] * data.xquat[1:], axis=1))
+    np.testing.assert_allclose(turned, 1.0, atol=1e-6)  # q and -q are one rotation
+    moving = np.zeros(6)
+    for link in range(sys.num_links()):
+        body = mujoco.mjtObj.mjOBJ_XBODY
+        mujoco.mj_objectVelocity(sys.mj_model, data, body, link + 1, moving, 0)
+        np.testing.assert_allclose(out.angular[link, :, 0], moving[:3], atol=1e-5)
+        np.testing.assert_allclose(out.velocity[link, :, 0], moving[3:], atol=1e-5)
+
+
+FOREST = """<body pos="0 0 0.1"><joint type="slide" axis="1 0 0"/><joint type="slide" axis="0 0 1"/>
+    <geom type="capsule" size="0.1" fromto="-0.3 0 0 0.3 0 0"/>
+    <body pos="-0.3 0 0" quat="0.9 0.1 0.3 0"><joint type="hinge" axis="0 1 0" stiffness="3" damping="0.4"/>
+        <geom type="sphere" pos="0 0 -0.2" size="0.08"/></body>
+    <body pos="0.3 0 0"><joint type="hinge" axis="1 2 0" pos="0 0 0.05" limited="true" range="-10 20"/>
+        <joint type="hinge" axis="2 -1 0" pos="0 0 0.05" armature="0.01"/>
+        <geom type="capsule" size="0.05" fromto="0 0 0 0.1 0.1 -0.2"/>
+        <body pos="0.1 0.1 -0.2"><joint type="hinge" axis="0 0 1"/>
+            <geom type="box" size="0.1 0.05 0.02" contype="0" conaffinity="0"/></body></body></body>
+    <body pos="2 0 0.1"><joint type="slide" axis="0 0 1"/><joint type="slide" axis="1 0 0"/>
+        <geom type="sphere" size="0.1"/></body>
+    <body pos="0 2 0.08"><joint type="free"/><geom type="capsule" size="0.1 0.2"/></body>"""
+
+
+def forest():
+    """Trees of many kinds: two roots of one kind, a free one, branches, axes at an angle, one stop."""
+    with quiet_models():
+        return mjcf.loads(
+            f"""<mujoco><compiler angle="degree"/><default><geom contype="0" conaffinity="1"/></default>
+            <worldbody><geom name="floor" type="plane" size="9 9 1" contype="1" conaffinity="0"/>
+            {FOREST}</worldbody></mujoco>"""
+        )
+
+
+def weights_like(tree):
+    draw = np.random.default_rng(7)
+    return jax.tree.map(lambda x: jnp.asarray(draw.normal(size=x.shape)), tree)
+
+
+def test_a_link_at_a_time_is_the_whole_matrix_at_once(x64):
+    """Values and gradients of a substep, on what touches the ground and what is past its stop."""
+    sys, compliance, timestep = forest(), Compliance(), 0.01
+    known, fast = constants(sys, compliance), compliant_system(sys, compliance, timestep)
+    starts = [somewhere(sys, seed)[:2] for seed in range(4)]
+    q, qd = (jnp.stack(each) for each in zip(*starts, strict=True))
+    weights = weights_like((q, qd))
+
+    def seen(after):
+        return sum(jnp.sum(w * x) for w, x in zip(weights, after, strict=True))
+
+    def dense(q, qd):
+        step = partial(compliant_dense.substep, sys, known, compliance, timestep)
+        after = jax.vmap(lambda q, qd: step(q, qd, jnp.zeros(0)))(q, qd)
+        return seen(after), after
+
+    def ours(q, qd):
+        tau = jnp.zeros((sys.qd_size(), len(q)))
+        after = jax.tree.map(jnp.transpose, compliant_step.substep(fast, (q.T, qd.T), tau))
+        return seen(after), after
+
+    (place,) = known.free[0][:, 3:]
+
+    def around(gradient):
+        """Without the part that lengthens the quaternion: Brax normalises it once more."""
+        unit = q[:, place]
+        along = jnp.sum(gradient[:, place] * unit, axis=1, keepdims=True)
+        return gradient.at[:, place].add(-along * unit)
+
+    (_, theirs), expected = jax.jit(jax.value_and_grad(dense, (0, 1), has_aux=True))(q, qd)
+    (_, found), gradient = jax.jit(jax.value_and_grad(ours, (0, 1), has_aux=True))(q, qd)
+    for a, b in (
+        *zip(found, theirs, strict=True),
+        (around(gradient[0]), around(expected[0])),
+        (gradient[1], expected[1]),
+    ):
+        np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-8)
+    assert float(jnp.abs(theirs[1] - qd).max()) > 1.0, "something is pushed"
+
+
+@pytest.mark.parametrize("name", ["hopper", "walker2d", "reacher", "inverted_double_pendulum"])
+def test_tasks_take_the_fast_path_and_it_is_the_slow_one(name, x64):
+    sys, compliance = task_system(name), Compliance()
+    slow = jax.jit(dense_step(sys, compliance, 0.01, 2))
+    quick = jax.jit(fast_step(sys, compliance, 0.01, 2))
+    q, qd, action = map(jnp.asarray, somewhere(sys, 3))
+    state = compliant(envs.get_environment(name, backend="generalized")).pipeline_init(q, qd)
+    a, b = slow(state, action), quick(state, action)
+    np.testing.assert_allclose(a.q, b.q, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(a.qd, b.qd, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(a.x.pos, b.x.pos, rtol=1e-9, atol=1e-9)
+
+
+def test_what_the_fast_path_does_not_know_takes_the_slow_one():
+    for name in ("pusher", "swimmer"):
+        with pytest.raises(UnsupportedSystemError):
+            compliant_system(task_system(name), Compliance(), 0.01)
+    env = registry.make("pusher", "compliant")
+    state = jax.jit(env.step)(jax.jit(env.reset)(jax.random.key(0)), jnp.zeros(7))
+    assert np.all(np.isfinite(state.obs))
+
+
+def test_an_environment_step_is_its_substeps_and_so_is_its_gradient(x64):
+    """Through `vmap`, blocks and hand-written reverse mode: as differentiating the substeps."""
+    sys, compliance, timestep = task_system("inverted_double_pendulum"), Compliance(), 0.01
+    fast = compliant_system(sys, compliance, timestep)
+    step = batched_step(compliant_physics(fast), 3)
+    starts = [somewhere(sys, seed) for seed in range(3)]
+    q, qd, action = (jnp.stack(each) for each in zip(*starts, strict=True))
+
+    def alone(q, qd, action):
+        out = step((q[:, None], qd[:, None]), action[:, None])
+        return jax.tree.map(lambda x: x[..., 0], out)
+
+    def plainly(q, qd, action):
+        now, tau = (q.T, qd.T), compliant_physics(fast).drive(action.T)
+        for _ in range(3):
+            now = compliant_step.substep(fast, now, tau)
+        return jax.tree.map(lambda x: jnp.moveaxis(x, -1, 0), compliant_step.outputs(fast, now, ()))
+
+    weights = weights_like(jax.eval_shape(plainly, q, qd, action))
+
+    def value(run):
+        def weighed(*start):
+            products = jax.tree.map(lambda w, x: jnp.sum(w * x), weights, run(*start))
+            return sum(jax.tree.leaves(products))
+
+        return jax.jit(jax.value_and_grad(weighed, (0, 1, 2)))(q, qd, action)
+
+    for a, b in zip(
+        jax.tree.leaves(value(jax.vmap(alone))), jax.tree.leaves(value(plainly)), strict=True
+    ):
+        np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9)
 
 
 def test_the_solver_and_its_derivative(x64):
@@ -197,15 +363,15 @@ def test_the_solver_and_its_derivative(x64):
 def test_the_gradient_through_a_landing_is_that_of_differences(x64):
     """A block is thrown on a slope, lands, and slides: through contact's setting in, and friction."""
     sys = system(BLOCK, mu=0.5, slope=0.2)
-    known, compliance = constants(sys, Compliance()), Compliance()
+    fast = compliant_system(sys, Compliance(), 0.01)
 
     def end(speed):
         def step(now, _):
-            return substep(sys, known, compliance, 0.01, *now, jnp.zeros(0)), None
+            return compliant_step.substep(fast, now, jnp.zeros((3, 1))), None
 
-        start = jnp.array([0.0, 0.0, 0.13]), jnp.array([0.4, -0.2, speed])
+        start = jnp.array([[0.0, 0.0, 0.13]]).T, jnp.array([[0.4, -0.2, speed]]).T
         q, qd = jax.lax.scan(step, start, None, 30)[0]
-        return jnp.sum(q * jnp.array([1.0, 2.0, 30.0])) + jnp.sum(qd)
+        return jnp.sum(q[:, 0] * jnp.array([1.0, 2.0, 30.0])) + jnp.sum(qd)
 
     end = jax.jit(end)
     for speed in (-1.0, -0.3, 0.2):

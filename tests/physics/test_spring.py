@@ -10,7 +10,7 @@ import pytest
 from brax import envs
 from brax.envs.base import PipelineEnv
 
-from rpgjax.physics import spring_step
+from rpgjax.physics import batched_step
 from rpgjax.physics.backends import differentiable
 
 TASKS = ["ant", "hopper"]
@@ -169,7 +169,7 @@ def test_blocks_of_environments_step_and_differentiate_as_one(batch: int, monkey
         return jax.jit(value)(actions)
 
     whole = gradients()
-    monkeypatch.setattr(spring_step, "BLOCK", 2)
+    monkeypatch.setattr(batched_step, "BLOCK", 2)
     assert_close(gradients(), whole, 1e-12)
 
 
@@ -181,11 +181,11 @@ def test_blocks_are_cut_and_put_together_in_order() -> None:
         seen.append(x.shape)
         return {"a": 2 * x, "b": x + y}
 
-    result = spring_step.in_blocks(double, 4)(x, y)
+    result = batched_step.in_blocks(double, 4)(x, y)
     assert seen == [(2, 4)]
     assert jnp.array_equal(result["a"], 2 * x) and jnp.array_equal(result["b"], x + y)
-    spring_step.in_blocks(double, 5)(x, y)  # 12 is no multiple of 5
-    spring_step.in_blocks(double, None)(x, y)
+    batched_step.in_blocks(double, 5)(x, y)  # 12 is no multiple of 5
+    batched_step.in_blocks(double, None)(x, y)
     assert seen == [(2, 4), (2, 12), (2, 12)]
 
 

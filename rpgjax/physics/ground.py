@@ -1,6 +1,6 @@
 """Contacts with the ground: which spheres of a Brax ``System`` meet which planes, in numpy."""
 
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import numpy as np
 from brax.base import System
@@ -8,9 +8,6 @@ from mujoco import mjtGeom
 from mujoco.mjx._src.collision_driver import geom_pairs
 
 from rpgjax.physics.components import Component, Vector, constant
-
-Place: TypeAlias = dict[int, tuple[int, int]]
-"""Group and row of each of Brax's links."""
 
 
 class UnsupportedSystemError(ValueError):
@@ -31,17 +28,6 @@ def product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.concatenate([w, v], -1)
 
 
-class Spin(NamedTuple):
-    """The inverse inertia that Brax's contacts see: one scalar per contact.
-
-    Brax indexes the flattened ``(links, 3, 3)`` array with the link's index, so a contact of link ``k``
-    sees entry ``k % 9`` of link ``k // 9``. Kept, because a task's behaviour depends on it.
-    """
-
-    constant: Component | None  # where every principal inertia is 1
-    entries: tuple[tuple[int, int, int, int, np.ndarray], ...]  # group, row, i, j, who sees it
-
-
 class Contacts(NamedTuple):
     """Spheres at fixed places on the links of a group, each against a fixed plane.
 
@@ -51,8 +37,7 @@ class Contacts(NamedTuple):
     rows: tuple[int, ...] | None  # rows of the group that have contacts, None for all
     slots: int
     exists: np.ndarray | None  # (slots, rows, 1), None where every slot of every link is used
-    spin: Spin
-    centre: Vector  # seen from the link's centre of mass
+    centre: Vector  # seen from where `ground_points` was told
     radius: Component
     normal: Vector
     height: Component  # of the plane, along its normal
@@ -116,27 +101,7 @@ def ground_points(sys: System, centre: np.ndarray) -> list[Point]:
     return points
 
 
-def _spin(inverse: np.ndarray, links: list[int], place: Place) -> Spin:
-    """What the contacts of these links see of the links' inverse inertia."""
-    entries = [(link // 9, *divmod(link % 9, 3)) for link in links]
-    if np.all(inverse == 1.0):
-        seen = np.array([float(i == j) for _, i, j in entries])[:, None]
-        return Spin(constant(seen), ())
-    return Spin(
-        None,
-        tuple(
-            (*place[source], i, j, np.array([[float(e == (source, i, j))] for e in entries]))
-            for source, i, j in sorted(set(entries))
-        ),
-    )
-
-
-def contacts(
-    points: list[Point],
-    links: list[int],
-    inverse: np.ndarray,
-    place: Place,
-) -> Contacts | None:
+def contacts(points: list[Point], links: list[int]) -> Contacts | None:
     """Constants of the contacts of one group of links."""
     of = [[point for point in points if point.link == link] for link in links]
     rows = [row for row, mine in enumerate(of) if mine]
@@ -159,7 +124,6 @@ def contacts(
         rows=None if len(rows) == len(links) else tuple(rows),
         slots=slots,
         exists=None if exists.all() else exists,
-        spin=_spin(inverse, [links[row] for row in rows], place),
         centre=vector("centre"),
         radius=column("radius"),
         normal=vector("normal"),

@@ -1,0 +1,53 @@
+"""Values of parents and of children, where links are rows of arrays, grouped by kind of joint."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rpgjax.physics.components import Component, constant
+from rpgjax.physics.rows import accumulate, take
+
+
+def of_parents(tree: Any, rows: Sequence[int] | None) -> Any:
+    """What parents have, by row of their children's group.
+
+    Args:
+        tree: components of the parents' group.
+        rows: each child's parent, by row; None where each row is its own parent, or all have the same.
+    """
+    if rows is None:
+        return tree
+
+    def picked(x: Component) -> Component:
+        if isinstance(x, float):
+            return x
+        return x[list(rows)] if isinstance(x, np.ndarray) else take(x, rows)
+
+    return jax.tree.map(picked, tree)
+
+
+def to_parents(tree: Any, rows: Sequence[int] | None, children: int, parents: int) -> Any:
+    """Sums what children give to their parents: the transpose of :func:`of_parents`.
+
+    Args:
+        tree: components of the children's group.
+        rows: as above.
+        children: rows of their group.
+        parents: rows of the parents' group.
+    """
+    if rows is None and (parents > 1 or children == 1):
+        return tree
+    rows = [0] * children if rows is None else list(rows)
+
+    def summed(x: Component) -> Component:
+        if isinstance(x, jax.Array):
+            x = jnp.broadcast_to(x, (children, x.shape[-1]))
+            return accumulate(x, rows, parents)
+        result = np.zeros((parents, 1))
+        np.add.at(result, rows, np.broadcast_to(x, (children, 1)))
+        return constant(result)
+
+    return jax.tree.map(summed, tree)
