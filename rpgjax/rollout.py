@@ -41,6 +41,7 @@ class Transition(NamedTuple):
     terminated: Array  # (T, B) bool
     truncated: Array  # (T, B) bool
     finite: Array  # (T, B) bool, False where the dynamics broke
+    survival: Array  # (T, B) the chance that the task goes on after the step, as it tells; else 1
     is_first: Array  # (T, B) bool, the first step of an episode
     latent: Array | None  # (T, B, z), where the head has one
 
@@ -125,6 +126,7 @@ def unroll(
             terminated=report.terminated,
             truncated=report.truncated,
             finite=report.finite,
+            survival=report.survival,
             is_first=is_first,
             latent=drawn.latent,
         )

@@ -11,7 +11,9 @@ import argparse
 import functools
 import json
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -38,6 +40,7 @@ from rpgjax.training.settings import settings_to_json
 
 FOLDER = Path(__file__).parent
 SEEDS, UPDATES, BLOCKS, SAMPLES = 32, 400, 20, 512
+WORKERS = 2  # variants at once: one of them fills a core
 EPISODES, LEARNING_RATE, LOG_STD = 64, 0.02, -1.0  # of the Gaussian that climbs by its score
 VARIANTS: dict[str, tuple[str, str, float]] = {  # label, algorithm, beta
     "rpg": ("RPG", "rpg_physics", 1.0),
@@ -47,9 +50,25 @@ VARIANTS: dict[str, tuple[str, str, float]] = {  # label, algorithm, beta
 }
 
 
+COMPILING = threading.Lock()
+
+
+def program(algorithm: str, keys: Any) -> Any:
+    """All seeds of an algorithm, as a function of keys and of the information's weight, compiled."""
+    with COMPILING:  # two variants may want the same one
+        return compiled(algorithm, len(keys))
+
+
 @functools.cache
-def program(algorithm: str) -> Any:
-    """All seeds of an algorithm, as a function of keys and of the information's weight, jitted."""
+def compiled(algorithm: str, seeds: int) -> Any:
+    """The program; `program` sees to it that each is compiled once."""
+    jitted = every_seed(algorithm) if algorithm in AGENTS else score_function()
+    keys = jax.eval_shape(lambda: jax.vmap(jax.random.key)(jnp.arange(seeds)))
+    return jitted.lower(keys, jax.ShapeDtypeStruct((), jnp.float32)).compile()
+
+
+def every_seed(algorithm: str) -> Any:
+    """All seeds of an agent, as a function of keys and of the information's weight, jitted."""
     settings = rpgjax.preset(algorithm, "bandit").agent
     observation = jnp.zeros(1)
 
@@ -122,7 +141,7 @@ def train(algorithm: str, information: float) -> dict[str, Any]:
     """Curves (seed, block) and final actions (seed, sample) of a variant."""
     began = time.perf_counter()
     keys = jax.vmap(jax.random.key)(jnp.arange(SEEDS))
-    run = program(algorithm) if algorithm in AGENTS else score_function()
+    run = program(algorithm, keys)
     sampled, mode = jax.block_until_ready(run(keys, jnp.float32(information)))
     returns = [np.asarray(bandit_reward(x).mean(-1)) for x in (sampled, mode)]
     settings = None
@@ -190,11 +209,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--report", action="store_true", help="draw only")
     if not parser.parse_args().report:
-        found = {}
-        for name, (_, algorithm, information) in VARIANTS.items():
-            found[name] = train(algorithm, information)
-            last = np.array(found[name]["sampled_return"])[:, -1]
-            print(f"{name}: {last.mean():.3f} in {found[name]['seconds']} s", flush=True)
+        with ThreadPoolExecutor(WORKERS) as pool:
+            trained = pool.map(lambda variant: train(*variant[1:]), VARIANTS.values())
+            found = dict(zip(VARIANTS, trained, strict=True))
+        for name, content in found.items():
+            last = np.array(content["sampled_return"])[:, -1]
+            print(f"{name}: {last.mean():.3f} in {content['seconds']} s")
         (FOLDER / "results.json").write_text(json.dumps(found) + "\n")
     draw()
     fill_readme(FOLDER, table())

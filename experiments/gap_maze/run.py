@@ -23,13 +23,12 @@ import matplotlib.pyplot as plt
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from harness import cost, fill_readme, one_seed, provenance, read_seeds, replayed
+from harness import SMALL_RPG, cost, fill_readme, one_seed, provenance, read_seeds, replayed
 
 from rpgjax.envs.gap_maze import GapMaze, visited
 
 FOLDER = Path(__file__).parent
 RUNS = Path("runs") / "gap_maze"
-SMALL = {"hidden": (128, 128), "model_size": 64, "novelty_width": 256, "batch_size": 128}
 EVERY = 5000  # environment steps between two points of a curve
 VARIANTS: dict[str, tuple[str, str, dict[str, Any], float]] = {  # the last: the paper's coverage
     "rpg": ("RPG, z ~ N(0, I) in 12-d", "rpg", {}, 0.92),
@@ -55,7 +54,7 @@ def train(name: str, seed: int, paper: bool) -> None:
     """Trains a seed, or goes on with it, and writes its results."""
     _, algorithm, of_variant, _ = VARIANTS[name]
     folder = RUNS / f"{name}{'-paper' if paper else ''}-seed{seed}"
-    settings = {"seed": seed} | ({} if paper else SMALL) | of_variant
+    settings = {"seed": seed} | ({} if paper else SMALL_RPG) | of_variant
     run = one_seed(folder, algorithm, "gap_maze", settings)
     # Each environment's positions since the start, m.
     positions = replayed(run).next_observation[..., :2] / run.env.shrink

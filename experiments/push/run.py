@@ -3,11 +3,13 @@
 python experiments/push/run.py                                 what has no results yet, at the paper's length
 python experiments/push/run.py block_push mbsac --seeds 0 1 2  these runs
 python experiments/push/run.py block_push --steps 100000       shorter ones, again where there are results
+python experiments/push/run.py --paper                         at the paper's sizes
 python experiments/push/run.py --report                        only the figure and the table
 
-Each seed is a run of its own in runs/push, which goes on where it was stopped. Success is counted in
-training, with the sampled policy: BlockPush's where an episode ever pays, AntPush's where its last step is
-within 5 m of the goal.
+Without --paper networks are half as wide and batches a quarter: a sixteenth of the work. Each seed is a
+run of its own in runs/push, which goes on where it was stopped. Success is counted in training, with the
+sampled policy: BlockPush's where an episode ever pays, AntPush's where its last step is within 5 m of the
+goal.
 """
 
 import argparse
@@ -25,7 +27,7 @@ import matplotlib.pyplot as plt
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from harness import cost, fill_readme, one_seed, provenance, read_seeds, replayed
+from harness import SMALL_RPG, cost, fill_readme, one_seed, provenance, read_seeds, replayed
 
 from rpgjax.agents import RPGConfig
 from rpgjax.envs.ant_mazes import NEAR
@@ -56,15 +58,17 @@ TASKS = {
 }
 
 
-def results(env: str, name: str, seed: int | str) -> Path:
+def results(env: str, name: str, seed: int | str, paper: bool) -> Path:
     """Where a run's numbers are."""
-    return FOLDER / "results" / f"{env}-{name}-seed{seed}.json"
+    folder = "results_paper" if paper else "results"
+    return FOLDER / folder / f"{env}-{name}-seed{seed}.json"
 
 
-def train(env: str, name: str, seed: int, steps: int) -> None:
+def train(env: str, name: str, seed: int, steps: int, paper: bool) -> None:
     """Trains a seed, or goes on with it, and writes its results."""
-    folder = RUNS / f"{env}-{name}-seed{seed}-{steps}"
+    folder = RUNS / f"{env}-{name}{'-paper' if paper else ''}-seed{seed}-{steps}"
     settings = {"seed": seed, "updates": steps // CALL, "replay_size": steps + CALL}
+    settings |= {} if paper else SMALL_RPG
     run = one_seed(folder, name, env, settings)
     held = replayed(run)
     ends, won = [], []  # environment steps by then, and whether it was a success
@@ -82,14 +86,14 @@ def train(env: str, name: str, seed: int, steps: int) -> None:
         "return": [row["eval/return_mean"] for row in run.rows[0] if "eval/return_mean" in row],
     }
     content |= provenance(run) | cost(run)
-    path = results(env, name, seed)
+    path = results(env, name, seed, paper)
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(content) + "\n")
 
 
-def read(env: str, name: str) -> list[dict]:
+def read(env: str, name: str, paper: bool = False) -> list[dict]:
     """A variant's seeds."""
-    return read_seeds(results(env, name, "*"))
+    return read_seeds(results(env, name, "*", paper))
 
 
 def table() -> str:
@@ -99,19 +103,24 @@ def table() -> str:
         " steps/s |",
         "|---" * 7 + "|",
     ]
-    for env, task in TASKS.items():
-        for name, label in VARIANTS.items():
-            seeds = read(env, name)
-            if seeds:
-                last = np.array([seed["success"][-1] for seed in seeds], float)
-                steps = min(seed["env_steps"][-1] for seed in seeds)
-                rate = np.median([seed["steps_per_second"] for seed in seeds])
-                lines.append(
-                    f"| {task.label} | {label} | {last.size} | {steps:,} |"
-                    f" {last.mean():.2f} [{last.min():.2f}, {last.max():.2f}] |"
-                    f" {task.published[name]:.2f}, {task.steps:,} | {rate:.0f} |"
-                )
+    for paper in (False, True):
+        for env, task in TASKS.items():
+            for name, label in VARIANTS.items():
+                if seeds := read(env, name, paper):
+                    sizes = ", the paper's sizes" if paper else ""
+                    lines.append(_row(f"{task.label}{sizes}", label, seeds, task, name))
     return "\n".join(lines)
+
+
+def _row(title: str, label: str, seeds: list[dict], task: Task, name: str) -> str:
+    last = np.array([seed["success"][-1] for seed in seeds], float)
+    steps = min(seed["env_steps"][-1] for seed in seeds)
+    rate = np.median([seed["steps_per_second"] for seed in seeds])
+    return (
+        f"| {title} | {label} | {last.size} | {steps:,} |"
+        f" {last.mean():.2f} [{last.min():.2f}, {last.max():.2f}] |"
+        f" {task.published[name]:.2f}, {task.steps:,} | {rate:.0f} |"
+    )
 
 
 def draw() -> None:
@@ -145,6 +154,7 @@ def main() -> None:
     parser.add_argument("names", nargs="*", help=f"tasks and variants, of {', '.join(known)}")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--steps", type=int, help="environment steps; the paper's by default")
+    parser.add_argument("--paper", action="store_true", help="at the paper's sizes")
     parser.add_argument("--report", action="store_true", help="draw only")
     arguments = parser.parse_args()
     if unknown := set(arguments.names) - set(known):
@@ -153,8 +163,10 @@ def main() -> None:
         for env in [env for env in TASKS if env in arguments.names] or TASKS:
             for name in [name for name in VARIANTS if name in arguments.names] or VARIANTS:
                 for seed in arguments.seeds:
-                    if arguments.steps or not results(env, name, seed).exists():
-                        train(env, name, seed, arguments.steps or TASKS[env].steps)
+                    there = results(env, name, seed, arguments.paper).exists()
+                    if arguments.steps or not there:
+                        steps = arguments.steps or TASKS[env].steps
+                        train(env, name, seed, steps, arguments.paper)
     draw()
     fill_readme(FOLDER, table())
 

@@ -183,6 +183,7 @@ def short_horizon(episodes: Episodes, config: ShortHorizonConfig, variant: Varia
             *ends,
             config.discount,
             config.actor_lambda,
+            config.survival_slope * window.survival,
         )
         objective = window_objective(returns, *ends)
         penalty, metrics = variant.penalty(actor, state.memory, view, returns, penalty_key)

@@ -37,6 +37,7 @@ class EpisodeStep(NamedTuple):
     terminated: Array  # () bool, the task ended the episode; the value after it is 0
     truncated: Array  # () bool, the time limit ended it; the value after it is bootstrapped
     finite: Array  # () bool, False where the step broke down; see `episodes`
+    survival: Array  # () the chance that the task goes on, where the task tells it; else 1
 
 
 class Episodes(NamedTuple):
@@ -62,7 +63,8 @@ def episodes(env: Env, episode_length: int, bank_size: int = 128, refresh: int =
     The task needs nothing special: `done` may be bool, int or float, `info` and `metrics` may hold
     any arrays (typed PRNG keys included), and leaves whose dtype drifts between `reset` and `step`
     are cast back to that of `reset` (observation and reward always to a float). An
-    `info["truncation"]` that is set ends the episode as truncated rather than terminated.
+    `info["truncation"]` that is set ends the episode as truncated rather than terminated, and an
+    `info["survival"]` is passed on.
 
     Gradient: `step` is differentiable with respect to the state and the action. `reward` and
     `final_observation` always carry it; where the episode ended the new state is a constant, so
@@ -151,6 +153,7 @@ def episodes(env: Env, episode_length: int, bank_size: int = 128, refresh: int =
             terminated=terminated,
             truncated=truncated,
             finite=finite,
+            survival=jnp.asarray(reached.info.get("survival", 1.0), reached.reward.dtype),
         )
 
     return Episodes(

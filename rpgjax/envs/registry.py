@@ -97,6 +97,7 @@ def _brax(name: str) -> Callable[[str], Env]:
         with quiet_brax():
             from brax import envs
 
+            from rpgjax.envs.survival import soft_survival
             from rpgjax.physics.backends import differentiable
             from rpgjax.physics.compliance import Compliance
             from rpgjax.physics.compliant import compliant
@@ -105,13 +106,14 @@ def _brax(name: str) -> Callable[[str], Env]:
         with quiet_models(), _mjx_in_jax():
             try:
                 if backend in _EXACT:
-                    return differentiable(envs.get_environment(name, backend=backend))
+                    env = differentiable(envs.get_environment(name, backend=backend))
+                    return soft_survival(env, name)
                 softness = Compliance(**_SOFTNESS.get(name, {}))
                 smooth = compliant(envs.get_environment(name, backend="generalized"), softness)
                 if backend == "compliant":
-                    return smooth
+                    return soft_survival(smooth, name)
                 exact = envs.get_environment(name, backend=backend.removesuffix(_SMOOTHED))
-                return surrogate(differentiable(exact), smooth)
+                return soft_survival(surrogate(differentiable(exact), smooth), name)
             except NotImplementedError as error:
                 raise ValueError(
                     f"{backend} does not support the task {name!r}: {error}"

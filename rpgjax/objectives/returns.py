@@ -19,6 +19,7 @@ def lambda_return(
     truncated: Array,
     discount: float | Array,
     lambda_: float | Array,
+    survival: Array | None = None,
 ) -> Array:
     """TD(lambda) returns (T, ...), differentiable in reward and next_value.
 
@@ -29,9 +30,17 @@ def lambda_return(
     stops (SHAC, Xu et al. 2022, eq. 5); with lambda < 1 the value of every state on the way enters,
     weighted as in TD(lambda) (SHAC eq. 7), which is how the gradient learns of cliffs that the
     rewards hide.
+
+    A `survival` (T, ...) in [0, 1], a smooth stand-in for 1 - terminated, changes no value, but has its slope
+    in the gradient: what is lost where the task ends becomes something to move away from. At a terminated
+    step next_value is then asked for what would have followed.
     """
-    goes_on = discount * (1.0 - terminated.astype(reward.dtype))
-    mix = lambda_ * (1.0 - truncated.astype(reward.dtype))
+    goes_on = 1.0 - terminated.astype(reward.dtype)
+    if survival is not None:
+        goes_on = goes_on + survival - jax.lax.stop_gradient(survival)
+    goes_on = discount * goes_on
+    ended = jnp.logical_or(terminated, truncated)  # what follows is another episode's
+    mix = lambda_ * (1.0 - ended.astype(reward.dtype))
     mix = mix.at[-1].set(0.0)
 
     def step(following: Array, inputs: tuple[Array, ...]) -> tuple[Array, Array]:

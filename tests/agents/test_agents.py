@@ -154,6 +154,7 @@ def test_broken_steps_are_no_targets():
         terminated=jnp.zeros(shape, bool),
         truncated=jnp.zeros(shape, bool),
         finite=jnp.array([[True, False, True]] * 2),
+        survival=jnp.ones(shape),
         is_first=jnp.zeros(shape, bool),
         latent=None,
     )

@@ -107,3 +107,21 @@ def test_no_gradient_crosses_an_episodes_end(ending):
     )
     assert np.all(np.asarray(sensitivity)[:2, 2:] == 0.0)
     assert sensitivity[0, 1] > 0 and sensitivity[2, 3] > 0
+
+
+def test_survival_changes_no_return_and_slopes_by_what_would_be_lost():
+    """By hand: d G_t / d survival_k is the discounted way to k, times what follows k."""
+    reward, value = jnp.array([1.0, 2.0, 3.0]), jnp.array([10.0, 20.0, 30.0])
+    terminated, no = jnp.array([False, True, False]), jnp.zeros(3, bool)
+    survival, discount, lambda_ = jnp.array([0.9, 0.3, 0.8]), 0.9, 0.5
+    args = (reward, value, terminated, no, discount, lambda_)
+    plain, soft = lambda_return(*args), lambda_return(*args, survival)
+    np.testing.assert_allclose(soft, plain, rtol=1e-6)
+    slopes = jax.jacobian(lambda s: lambda_return(*args, s))(survival)
+    of_second = (
+        discount * 20.0
+    )  # the task ended there: its value had it gone on, no other episode's
+    of_first = discount * (0.5 * 10.0 + 0.5 * plain[1])
+    np.testing.assert_allclose(slopes[1], [0.0, of_second, 0.0], rtol=1e-5)
+    np.testing.assert_allclose(slopes[0], [of_first, 0.45 * of_second, 0.0], rtol=1e-5)
+    np.testing.assert_allclose(slopes[2], [0.0, 0.0, discount * 30.0], rtol=1e-5)

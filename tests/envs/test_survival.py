@@ -1,0 +1,66 @@
+"""The chance to stay in a task's box: what it is, where it slopes, and that it changes nothing else."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from rpgjax.envs import registry
+from rpgjax.envs.episodes import episodes
+from rpgjax.envs.survival import ANGLE, BOUNDS, HEIGHT, soft_survival, staying
+
+pytestmark = pytest.mark.usefixtures("brax_physics")
+
+
+def test_the_chance_is_one_inside_a_half_at_the_edge_and_slopes_inwards():
+    within, width = (-0.2, 0.2), 0.01
+    chance = jax.vmap(lambda x: staying(x, within, width))
+    slope = jax.vmap(jax.grad(lambda x: staying(x, within, width)))
+    x = jnp.array([-0.3, -0.2, -0.19, 0.0, 0.19, 0.2, 0.3])
+    np.testing.assert_allclose(chance(x)[jnp.array([1, 5])], 0.5, rtol=1e-4)
+    assert chance(x)[3] == pytest.approx(1.0) and chance(x)[0] < 1e-4
+    assert np.all(slope(x)[:3] > 0) and np.all(slope(x)[4:] < 0)
+    assert slope(x)[1] == pytest.approx(1 / (4 * width), rel=1e-4)
+
+
+def test_a_range_may_be_open():
+    value, slope = jax.value_and_grad(lambda x: staying(x, (0.7, float("inf")), 0.05))(0.7)
+    assert value == pytest.approx(0.5) and slope == pytest.approx(5.0)
+
+
+@pytest.mark.parametrize("name", sorted(BOUNDS))
+def test_tasks_tell_their_chance_from_where_they_are(name):
+    env = registry.make(name, "spring")
+    bare = env.env
+    state = jax.jit(env.reset)(jax.random.key(0))
+    z = float(state.pipeline_state.x.pos[0, 2])
+    low, high = bare._healthy_z_range
+    expected = float(staying(jnp.asarray(z), (low, high), HEIGHT))
+    if len(BOUNDS[name]) == 2:
+        lean = state.pipeline_state.q[2]
+        expected *= float(staying(lean, bare._healthy_angle_range, ANGLE))
+    assert float(state.info["survival"]) == pytest.approx(expected, rel=1e-5)
+    assert 0.5 < expected < 1.0, "it stands"
+    np.testing.assert_array_equal(state.obs, jax.jit(bare.reset)(jax.random.key(0)).obs)
+
+
+def test_episodes_pass_it_on_with_its_slope():
+    env = registry.make("hopper", "spring")
+    task = episodes(env, 10, bank_size=2)
+    bank = jax.jit(task.sample_bank)(jax.random.key(0))
+    start = task.reset(bank, jax.random.key(1))
+
+    def chance(action):
+        return task.step(bank, start, action, jax.random.key(2))[1].survival
+
+    value, slope = jax.jit(jax.value_and_grad(chance))(jnp.zeros(3))
+    assert 0.5 < float(value) < 1.0 and np.any(slope != 0.0)
+
+
+def test_a_task_without_a_box_stays_as_it_is():
+    env = registry.make("reacher", "spring")
+    assert soft_survival(env, "reacher") is env
+    task = episodes(env, 10, bank_size=2)
+    bank = jax.jit(task.sample_bank)(jax.random.key(0))
+    report = task.step(bank, task.reset(bank, jax.random.key(1)), jnp.zeros(2), jax.random.key(2))
+    assert float(report[1].survival) == 1.0
