@@ -1,7 +1,15 @@
 import pytest
 
 from rpgjax.agents import AGENTS
-from rpgjax.presets import LEARNED, LEARNED_TASKS, LEARNED_UPDATES, TASKS, UPDATES, preset
+from rpgjax.presets import (
+    COMPLIANT,
+    LEARNED,
+    LEARNED_TASKS,
+    LEARNED_UPDATES,
+    TASKS,
+    UPDATES,
+    preset,
+)
 
 
 @pytest.mark.parametrize("algorithm", sorted(AGENTS))
@@ -41,4 +49,13 @@ def test_an_unknown_algorithm_is_one_clear_line():
 
 def test_presets_name_only_fields_that_some_agent_has():
     fields = {name for config, _ in AGENTS.values() for name in vars(config())}
-    assert {name for changes in TASKS.values() for name in changes} <= fields
+    tables = (*TASKS.values(), *COMPLIANT.values())
+    assert {name for changes in tables for name in changes} <= fields
+
+
+@pytest.mark.parametrize("backend", ["compliant", "spring-smoothed"])
+def test_smooth_physics_have_presets_of_their_own(backend):
+    assert preset("rfo", "halfcheetah").agent.max_growth == 1.5
+    assert preset("rfo", "halfcheetah", backend).agent.max_growth == 0.0
+    assert preset("shac", "hopper", backend).agent.discount == 0.997
+    assert preset("shac", "hopper", "spring").agent.discount == 0.99
