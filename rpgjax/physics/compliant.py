@@ -13,7 +13,7 @@ in a contact it does not pass on, and so gradients stay small.
 import copy
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -25,14 +25,19 @@ from brax.envs.base import PipelineEnv
 from rpgjax.physics import compliant_dense
 from rpgjax.physics.batched_step import batched_step
 from rpgjax.physics.compliance import Compliance, constants
-from rpgjax.physics.compliant_step import compliant_physics
+from rpgjax.physics.compliant_step import Outputs, compliant_physics, outputs
 from rpgjax.physics.compliant_system import compliant_system
 from rpgjax.physics.ground import UnsupportedSystemError
 from rpgjax.types import Array
 
 logger = logging.getLogger(__name__)
 
-Step = Callable[[BaseState, Array], BaseState]
+
+class Pipeline(NamedTuple):
+    """What an environment asks of its physics."""
+
+    init: Callable[[Array, Array], BaseState]  # q and qd
+    step: Callable[[BaseState, Array], BaseState]  # state, action
 
 
 def compliant(env: PipelineEnv, compliance: Compliance = Compliance()) -> PipelineEnv:
@@ -50,58 +55,58 @@ def compliant(env: PipelineEnv, compliance: Compliance = Compliance()) -> Pipeli
     parts = max(1, int(np.ceil(float(env.dt) / compliance.longest_step - 1e-6)))
     timestep = float(env.dt) / parts
     try:
-        step = fast_step(env.sys, compliance, timestep, parts)
+        pipeline = fast_pipeline(env.sys, compliance, timestep, parts)
     except UnsupportedSystemError as error:
         logger.info("the slow path of compliant contact for %s: %s", type(env).__name__, error)
-        step = dense_step(env.sys, compliance, timestep, parts)
+        pipeline = dense_pipeline(env.sys, compliance, timestep, parts)
 
     def pipeline_init(q: Array, qd: Array, act: Any = None, ctrl: Any = None) -> BaseState:
-        return _state(env.sys, q, qd)
+        return pipeline.init(q, qd)
 
     env = copy.copy(env)
     env._backend = "compliant"
-    env.pipeline_init, env.pipeline_step = pipeline_init, step
+    env.pipeline_init, env.pipeline_step = pipeline_init, pipeline.step
     return env
 
 
-def fast_step(sys: System, compliance: Compliance, timestep: float, parts: int) -> Step:
-    """An environment's step by `rpgjax.physics.compliant_step`.
+def fast_pipeline(sys: System, compliance: Compliance, timestep: float, parts: int) -> Pipeline:
+    """By `rpgjax.physics.compliant_step`; a step is `parts` of `timestep` seconds.
 
     Raises:
         UnsupportedSystemError: the system has something that it does not know.
     """
-    step = batched_step(compliant_physics(compliant_system(sys, compliance, timestep)), parts)
+    system = compliant_system(sys, compliance, timestep)
+    batched = batched_step(compliant_physics(system), parts)
 
-    def pipeline_step(pipeline_state: BaseState, action: Array) -> BaseState:
-        now = pipeline_state.q[:, None], pipeline_state.qd[:, None]
-        out = jax.tree.map(lambda x: x[..., 0], step(now, action[:, None]))
-        return BaseState(
-            q=out.q,
-            qd=out.qd,
-            x=Transform(pos=out.position, rot=out.rotation),
-            xd=Motion(ang=out.angular, vel=out.velocity),
-            contact=None,
-        )
+    def told(out: Outputs) -> BaseState:
+        out = jax.tree.map(lambda x: x[..., 0], out)  # a batch of one
+        x = Transform(pos=out.position, rot=out.rotation)
+        xd = Motion(ang=out.angular, vel=out.velocity)
+        return BaseState(q=out.q, qd=out.qd, x=x, xd=xd, contact=None)
 
-    return pipeline_step
+    def init(q: Array, qd: Array) -> BaseState:
+        return told(outputs(system, (q[:, None], qd[:, None]), ()))
+
+    def step(state: BaseState, action: Array) -> BaseState:
+        return told(batched((state.q[:, None], state.qd[:, None]), action[:, None]))
+
+    return Pipeline(init, step)
 
 
-def dense_step(sys: System, compliance: Compliance, timestep: float, parts: int) -> Step:
-    """An environment's step by `rpgjax.physics.compliant_dense`."""
+def dense_pipeline(sys: System, compliance: Compliance, timestep: float, parts: int) -> Pipeline:
+    """By `rpgjax.physics.compliant_dense`; a step is `parts` of `timestep` seconds."""
     known = constants(sys, compliance)
 
-    def pipeline_step(pipeline_state: BaseState, action: Array) -> BaseState:
+    def init(q: Array, qd: Array) -> BaseState:
+        x, xd = kinematics.forward(sys, q, qd)
+        return BaseState(q=q, qd=qd, x=x, xd=xd, contact=None)
+
+    def step(state: BaseState, action: Array) -> BaseState:
         @jax.checkpoint
         def part(q: Array, qd: Array) -> tuple[Array, Array]:
             return compliant_dense.substep(sys, known, compliance, timestep, q, qd, action)
 
-        start = pipeline_state.q, pipeline_state.qd
-        q, qd = jax.lax.scan(lambda now, _: (part(*now), None), start, None, parts)[0]
-        return _state(sys, q, qd)
+        start = state.q, state.qd
+        return init(*jax.lax.scan(lambda now, _: (part(*now), None), start, None, parts)[0])
 
-    return pipeline_step
-
-
-def _state(sys: System, q: Array, qd: Array) -> BaseState:
-    x, xd = kinematics.forward(sys, q, qd)
-    return BaseState(q=q, qd=qd, x=x, xd=xd, contact=None)
+    return Pipeline(init, step)
