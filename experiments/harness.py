@@ -41,6 +41,7 @@ class Experiment(NamedTuple):
     variants: dict[str, Variant]
     figures: dict[str, tuple[str, ...]]  # file name to variants
     table_at: tuple[int, ...]  # environment steps that the table reports
+    also_on: tuple[str, ...] = ()  # backends on which the trained policies are evaluated, unchanged
 
     def results(self, name: str) -> Path:
         """Where a variant's numbers are."""
@@ -76,10 +77,25 @@ def run(experiment: Experiment, name: str) -> None:
         "wall_seconds_for_all_seeds": done.rows[0][-1]["wall_seconds"],
         "compile_seconds": done.rows[0][-1]["compile_seconds"],
         "seeds": seeds,
+        "elsewhere": {backend: elsewhere(done, backend) for backend in experiment.also_on},
     }
     path = experiment.results(name)
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def elsewhere(run: Any, backend: str, episodes: int = 64) -> dict[str, list[float]]:
+    """Evaluations (seed,) of a run's policies on other physics."""
+    import jax
+
+    from rpgjax.training.evaluate import evaluator
+    from rpgjax.training.launch import on_backend
+
+    there = on_backend(run, backend).env
+    program = jax.jit(evaluator(run.agent, there, episodes, run.episode_length))
+    keys = jax.random.split(jax.random.key(run.settings.seed), len(run.rows))
+    metrics = program(run.state, keys)
+    return {key: np.asarray(metrics[key]).tolist() for key in KEPT if key in metrics}
 
 
 def one_seed(folder: Path, algorithm: str, env: str, settings: dict[str, Any]) -> Any:

@@ -8,10 +8,12 @@ Settings are the presets: `rpgjax train rfo --env hopper --backend compliant` do
 """
 
 import argparse
+import json
 import sys
 from pathlib import Path
 
 import matplotlib
+import numpy as np
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -22,6 +24,7 @@ from harness import CURVES, Experiment, Variant, curves, fill_readme, run
 
 FOLDER = Path(__file__).parent
 BACKEND = "compliant"
+ALSO_ON = ("generalized", "spring")
 LABELS = {"rfo": "RFO", "shac": "SHAC", "sapo": "SAPO"}
 UPDATES = {  # of the preset's num_envs x horizon environment steps
     "ant": 680,
@@ -46,25 +49,31 @@ def experiment(task: str) -> Experiment:
         },
         figures={},
         table_at=(),
+        also_on=ALSO_ON,
     )
 
 
 def table() -> str:
     """Markdown: a row for each cell with results, at the run's end."""
     lines = [
-        "| task | algorithm | environment steps | deterministic | sampled |",
-        "|---" * 5 + "|",
+        "| task | algorithm | environment steps | deterministic | sampled | on generalized | on spring |",
+        "|---" * 7 + "|",
     ]
     for cell, (task, name) in CELLS.items():
         if not experiment(task).results(cell).exists():
             continue
-        cells = []
-        for key in CURVES:
-            steps, values = curves(experiment(task), cell, key)
-            last = values[:, -1]
-            cells.append(f"{last.mean():.0f} [{last.min():.0f}, {last.max():.0f}]")
+        content = json.loads(experiment(task).results(cell).read_text())
+        steps, _ = curves(experiment(task), cell, CURVES[0])
+        cells = [spread([seed[key][-1] for seed in content["seeds"]]) for key in CURVES]
+        there = content.get("elsewhere", {})
+        cells += [spread(there[b][CURVES[0]]) if b in there else "not run" for b in ALSO_ON]
         lines.append(f"| {task} | {LABELS[name]} | {steps[-1] / 1e6:.2f}M | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def spread(values: list[float]) -> str:
+    """Mean and range of seeds."""
+    return f"{np.mean(values):.0f} [{min(values):.0f}, {max(values):.0f}]"
 
 
 def draw() -> None:
