@@ -18,7 +18,7 @@ EXPERIMENT = Experiment(
     env="halfcheetah",
     backend="compliant",
     seeds=1,
-    variants={"rfo": Variant("rfo", "RFO, nothing cut", UPDATES, {"max_growth": 0.0})},
+    variants={"rfo": Variant("rfo", "RFO, nothing cut", UPDATES, {"max_cotangent_norm": 0.0})},
     figures={"halfcheetah": ("rfo",)},
     table_at=(UPDATES * 2048,),
 )
