@@ -54,6 +54,9 @@ from rpgjax.physics.trees import of_parents, to_parents
 Rows: TypeAlias = list[jax.Array]
 """A branch's coordinates, (rows, batch) each."""
 
+Line: TypeAlias = tuple[Vector, Vector]
+"""A direction, and a point that it goes through."""
+
 
 class Placed(NamedTuple):
     """Where a branch's links are, in the world."""
@@ -61,9 +64,7 @@ class Placed(NamedTuple):
     position: Vector
     rotation: Quaternion
     matrix: Matrix
-    axes: tuple[
-        tuple[Vector, Vector], ...
-    ]  # of every degree of freedom, and a point that it goes through
+    axes: tuple[Line, ...]  # of every degree of freedom
 
 
 class Moving(NamedTuple):
