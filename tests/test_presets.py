@@ -57,5 +57,5 @@ def test_presets_name_only_fields_that_some_agent_has():
 def test_smooth_physics_have_presets_of_their_own(backend):
     assert preset("rfo", "halfcheetah").agent.max_growth == 1.5
     assert preset("rfo", "halfcheetah", backend).agent.max_growth == 0.0
-    assert preset("shac", "hopper", backend).agent.discount == 0.997
-    assert preset("shac", "hopper", "spring").agent.discount == 0.99
+    assert preset("shac", "walker2d", backend).agent.actor_average_keep == 0.9
+    assert preset("shac", "walker2d", "spring").agent.actor_average_keep == 0.0
