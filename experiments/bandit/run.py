@@ -209,12 +209,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--report", action="store_true", help="draw only")
     if not parser.parse_args().report:
+        found = {}
         with ThreadPoolExecutor(WORKERS) as pool:
             trained = pool.map(lambda variant: train(*variant[1:]), VARIANTS.values())
-            found = dict(zip(VARIANTS, trained, strict=True))
-        for name, content in found.items():
-            last = np.array(content["sampled_return"])[:, -1]
-            print(f"{name}: {last.mean():.3f} in {content['seconds']} s")
+            for name, content in zip(VARIANTS, trained, strict=True):
+                found[name] = content
+                last = np.array(content["sampled_return"])[:, -1]
+                print(f"{name}: {last.mean():.3f} in {content['seconds']} s", flush=True)
         (FOLDER / "results.json").write_text(json.dumps(found) + "\n")
     draw()
     fill_readme(FOLDER, table())

@@ -85,10 +85,10 @@ def draw() -> None:
     found = {task: names for task, names in found.items() if names}
     if not found:
         return
-    columns = min(3, len(found))
+    columns = min(4, len(found))
     rows = -(-len(found) // columns)
     figure, axes = plt.subplots(
-        rows, columns, figsize=(4 * columns, 3.2 * rows), squeeze=False, layout="constrained"
+        rows, columns, figsize=(3.4 * columns, 3.2 * rows), squeeze=False, layout="constrained"
     )
     for axis in axes.flat[len(found) :]:
         axis.set_visible(False)
