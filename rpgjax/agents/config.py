@@ -17,9 +17,7 @@ class ShortHorizonConfig:
     episode_length: int = 1000  # environment steps until an episode is truncated
     discount: Traced = 0.99
     actor_lambda: Traced = 1.0  # 1: SHAC's window objective; less: every step's value enters
-    survival_slope: Traced = (
-        0.0  # of the task's chance of survival, in the actor's gradient; 0: off
-    )
+    survival_slope: Traced = 0.0  # weight of the chance to survive, in the actor's gradient
     critic_lambda: Traced = 0.95  # TD(lambda) of the critic's targets
     return_weight: Traced = 1.0  # multiplies J / H; H gives the J that is not divided
     critics: int = 2  # independent value networks
