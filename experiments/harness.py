@@ -207,8 +207,12 @@ def cell(steps: np.ndarray, values: np.ndarray, at: int) -> str:
     where = np.flatnonzero(steps == at)
     if not where.size:
         return ""
-    values = values[:, where[0]]
-    return f"{values.mean():.0f} [{values.min():.0f}, {values.max():.0f}]"
+    return spread(values[:, where[0]])
+
+
+def spread(values: Any) -> str:
+    """Mean and range of seeds."""
+    return f"{np.mean(values):.0f} [{np.min(values):.0f}, {np.max(values):.0f}]"
 
 
 def report(experiment: Experiment) -> None:

@@ -13,14 +13,13 @@ import sys
 from pathlib import Path
 
 import matplotlib
-import numpy as np
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from harness import CURVES, Experiment, Variant, curves, fill_readme, run
+from harness import CURVES, Experiment, Variant, curves, fill_readme, run, spread
 
 FOLDER = Path(__file__).parent
 BACKEND = "compliant"
@@ -63,17 +62,12 @@ def table() -> str:
         if not experiment(task).results(cell).exists():
             continue
         content = json.loads(experiment(task).results(cell).read_text())
-        steps, _ = curves(experiment(task), cell, CURVES[0])
+        steps = content["seeds"][0]["env_steps"][-1]
         cells = [spread([seed[key][-1] for seed in content["seeds"]]) for key in CURVES]
         there = content.get("elsewhere", {})
         cells += [spread(there[b][CURVES[0]]) if b in there else "not run" for b in ALSO_ON]
-        lines.append(f"| {task} | {LABELS[name]} | {steps[-1] / 1e6:.2f}M | {' | '.join(cells)} |")
+        lines.append(f"| {task} | {LABELS[name]} | {steps / 1e6:.2f}M | {' | '.join(cells)} |")
     return "\n".join(lines)
-
-
-def spread(values: list[float]) -> str:
-    """Mean and range of seeds."""
-    return f"{np.mean(values):.0f} [{min(values):.0f}, {max(values):.0f}]"
 
 
 def draw() -> None:

@@ -192,7 +192,7 @@ def accelerations(
         one: see :func:`components.fence`.
     """
     inertias, wrenches = list(inertias), list(wrenches)
-    ways = []  # by branch from the last, by degree of freedom from the last
+    ways = []  # by branch, by degree of freedom: both from the last
     for index in reversed(range(len(branches))):
         branch = branches[index]
         inertia, wrench, way = inertias[index], wrenches[index], []
@@ -212,14 +212,12 @@ def accelerations(
             inertias[branch.parent] = sum_of(inertias[branch.parent], more[0])
             wrenches[branch.parent] = sum_of(wrenches[branch.parent], more[1])
     result, reached = [], []
-    for index, branch in enumerate(branches):
+    for index, (branch, way) in enumerate(zip(branches, reversed(ways), strict=True)):
         motion_now = NOTHING
         if branch.parent is not None:
             motion_now = of_parents(reached[branch.parent], branch.parent_rows)
         found = []
-        for motion, (pull, inverse, left) in zip(
-            moving[index].dofs, reversed(ways[len(ways) - 1 - index]), strict=True
-        ):
+        for motion, (pull, inverse, left) in zip(moving[index].dofs, reversed(way), strict=True):
             rate = fence(mul(inverse, sub(left, dot(pull, motion_now))), one)
             motion_now = sum_of(motion_now, times(rate, motion))
             found.append(jnp.asarray(rate))

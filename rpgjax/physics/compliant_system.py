@@ -81,10 +81,6 @@ def compliant_system(sys: System, compliance: Compliance, timestep: float) -> Co
     if sys.enable_fluid:
         raise UnsupportedSystemError("fluid forces")
     points = ground_points(sys, np.zeros((sys.num_links(), 3)))
-    model = sys.mj_model
-    numeric = {model.numeric(i).name for i in range(model.nnumeric)} if model else set()
-    if points and numeric & {"max_contact_points", "max_geom_pairs"}:
-        raise UnsupportedSystemError("a limit on the number of contacts")
     known = constants(sys, compliance)
     stops = {}
     if known.stops is not None:

@@ -61,7 +61,7 @@ def ground_points(sys: System, centre: np.ndarray) -> list[Point]:
     """Every sphere that may touch a plane; ``centre`` (links, 3) is where the centres of mass are.
 
     Raises:
-        UnsupportedSystemError: another pair of geometries may touch.
+        UnsupportedSystemError: another pair of geometries may touch, or not all pairs at once.
     """
     sphere, capsule, plane_type = (
         int(mjtGeom.mjGEOM_SPHERE),
@@ -98,6 +98,10 @@ def ground_points(sys: System, centre: np.ndarray) -> list[Point]:
                 restitution=1.0 + 0.5 * float(elasticity[plane] + elasticity[geom]),
             )
             points.append(point)
+    model = sys.mj_model
+    numeric = {model.numeric(i).name for i in range(model.nnumeric)} if model else set()
+    if points and numeric & {"max_contact_points", "max_geom_pairs"}:
+        raise UnsupportedSystemError("a limit on the number of contacts")
     return points
 
 

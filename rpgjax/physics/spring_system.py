@@ -365,10 +365,6 @@ def spring_system(sys: System) -> SpringSystem:
         raise UnsupportedSystemError("fluid forces")
     array = _arrays(sys)
     points = ground_points(sys, array.centre)
-    model = sys.mj_model
-    numeric = {model.numeric(i).name for i in range(model.nnumeric)} if model else set()
-    if points and numeric & {"max_contact_points", "max_geom_pairs"}:
-        raise UnsupportedSystemError("a limit on the number of contacts")
     groups = _groups(sys, array)
     place = {
         link: (group, row)
