@@ -101,8 +101,9 @@ def _brax(name: str) -> Callable[[str], Env]:
             from rpgjax.physics.backends import differentiable
             from rpgjax.physics.compliance import Compliance
             from rpgjax.physics.compliant import compliant
+            from rpgjax.physics.fluid import repair_brax
             from rpgjax.physics.surrogate import surrogate
-        _repair_fluid()
+        repair_brax()
         with quiet_models(), _mjx_in_jax():
             try:
                 if backend in _EXACT:
@@ -160,24 +161,6 @@ def _maze(module: str) -> Callable[[], Env]:
         return getattr(importlib.import_module(f"rpgjax.envs.{module}"), module)()
 
     return build
-
-
-def _repair_fluid() -> None:
-    """Lets Brax's fluid forces (swimmer) run on JAX >= 0.10, where `clip` lost `a_min`."""
-    import jax.numpy as jnp
-    from brax import fluid
-
-    class JaxNumpy:
-        """`jax.numpy`, with the argument that `brax.fluid` still uses."""
-
-        def __getattr__(self, attribute: str) -> Any:
-            return getattr(jnp, attribute)
-
-        def clip(self, x: Any, a_min: float) -> Any:
-            return jnp.maximum(x, a_min)
-
-    if fluid.jp is jnp:
-        fluid.jp = JaxNumpy()
 
 
 _TASKS: dict[str, Task] = {

@@ -43,8 +43,10 @@ from rpgjax.physics.components import (
     sub,
     total,
 )
+from rpgjax.physics.fluid import drag
 from rpgjax.physics.rows import accumulate, take
 from rpgjax.physics.spatial import (
+    NOTHING,
     Inertia,
     Spatial,
     applied,
@@ -165,10 +167,15 @@ def substep(
     inertias, wrenches, drives = [], [], []
     for branch, where, how in zip(system.branches, placed, moving, strict=True):
         inertia, wrench = own_inertia(branch, where, how, origin)
+        outside = NOTHING
         if branch.contacts is not None:
-            more, contact = _of_contacts(system, branch, where, how, origin, one)
+            more, outside = _of_contacts(system, branch, where, how, origin, one)
             inertia = sum_of(inertia, more)
-            wrench = tuple(sub(a, b) for a, b in zip(wrench, contact, strict=True))
+        if branch.fluid is not None:
+            centre = minus(plus(where.position, apply(where.matrix, branch.centre)), origin)
+            slowing = drag(branch.fluid, where.matrix, centre, how.velocity, one)
+            outside = sum_of(outside, slowing)
+        wrench = tuple(sub(a, b) for a, b in zip(wrench, outside, strict=True))
         inertias.append(fence(inertia, one))
         wrenches.append(fence(wrench, one))
         if not branch.dofs:

@@ -8,6 +8,7 @@ from brax.base import Q_WIDTHS, QD_WIDTHS, System
 from rpgjax.physics.actuators import Actuators, actuators
 from rpgjax.physics.compliance import Compliance, Stops, constants
 from rpgjax.physics.components import Component, Quaternion, Vector, constant, constant_vector
+from rpgjax.physics.fluid import Fluid, fluid
 from rpgjax.physics.ground import (
     Contacts,
     UnsupportedSystemError,
@@ -56,6 +57,7 @@ class Branch(NamedTuple):
     round: Component  # rotational inertia about every axis, and what some have beyond it
     ridges: tuple[tuple[Component, Vector], ...]
     contacts: Contacts | None
+    fluid: Fluid | None
 
 
 class CompliantSystem(NamedTuple):
@@ -78,8 +80,6 @@ def compliant_system(sys: System, compliance: Compliance, timestep: float) -> Co
     Raises:
         UnsupportedSystemError: it has something that the fast path does not know.
     """
-    if sys.enable_fluid:
-        raise UnsupportedSystemError("fluid forces")
     points = ground_points(sys, np.zeros((sys.num_links(), 3)))
     known = constants(sys, compliance)
     stops = {}
@@ -158,6 +158,7 @@ def compliant_system(sys: System, compliance: Compliance, timestep: float) -> Co
             round=round_,
             ridges=ridges,
             contacts=contacts(points, links),
+            fluid=fluid(sys, links),
         )
 
     branches = tuple(branch(*key, links) for key, links in groups.items())
