@@ -17,7 +17,7 @@ class TrainOptions:
     seeds: int = 1  # how many seeds, from --seed on, to train as one program
     x64: bool = False  # compute in float64
     tensorboard: bool = False  # also write TensorBoard event files
-    replay: bool = True  # write replay.html at the end
+    replay: bool = True  # write replay.html and replay.png at the end
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +27,7 @@ class ResumeOptions:
     run: tyro.conf.Positional[Path]  # the run folder
     updates: int | None = None  # a new goal, to train longer than planned
     tensorboard: bool = False  # also write TensorBoard event files
-    replay: bool = True  # write replay.html at the end
+    replay: bool = True  # write replay.html and replay.png at the end
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +48,7 @@ class RenderOptions:
 
     run: tyro.conf.Positional[Path]  # the run folder
     which: Literal["best", "last"] = "best"  # checkpoint
-    out: Path | None = None  # the page; RUN/replay.html if left out
+    out: Path | None = None  # the page, stills beside it; RUN/replay.html if left out
 
 
 @dataclasses.dataclass(frozen=True)

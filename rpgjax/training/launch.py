@@ -83,7 +83,7 @@ def train(
         out: the run folder; it must not hold a run. None keeps everything in memory.
         progress: whether to print.
         report: who is told instead of the terminal.
-        replay: whether to write `replay.html` at the end; it costs a small compilation.
+        replay: whether to write `replay.html` and `replay.png` at the end; it costs a small compilation.
         tensorboard: also write TensorBoard event files.
         **changes: fields of `TrainSettings` and of the agent's config that differ from the preset.
 

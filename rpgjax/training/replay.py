@@ -1,4 +1,4 @@
-"""`replay.html`: one episode to watch, in any browser, offline.
+"""`replay.html`, one episode to watch in any browser, offline, and `replay.png`, stills of it.
 
 Brax's own viewer fetches its 3D library from the network when the page opens. viser ships its
 client whole, in one file, and records scenes; no browser takes part in the recording.
@@ -9,7 +9,7 @@ import contextlib
 import html
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -19,15 +19,14 @@ import numpy as np
 from brax.envs import Env
 
 from rpgjax.agents.agent import Agent, AgentState
+from rpgjax.training import stills
 from rpgjax.training.evaluate import evaluation_key
+from rpgjax.training.shapes import shapes_of
 
 if TYPE_CHECKING:
     from rpgjax.training.launch import Run
 
 _FRAMES_PER_SECOND = 30.0  # of simulated time, at most
-_SPHERE, _CAPSULE, _ELLIPSOID, _CYLINDER, _BOX, _MESH = 2, 3, 4, 5, 6, 7  # MuJoCo's mjtGeom
-_PLAIN_GREY = (0.5, 0.5, 0.5)  # MuJoCo's colour for geoms that were given none
-_BODY, _LIMB = (0.93, 0.45, 0.18), (0.16, 0.47, 0.71)
 
 
 class Episode(NamedTuple):
@@ -76,24 +75,29 @@ def record(
 
 
 def render(run: "Run", path: Path) -> None:
-    """Plays an episode of a run of one seed and writes it as a page."""
+    """Plays an episode of a run of one seed; writes it as a page, and stills of it beside the page."""
     episode = record(run.agent, run.env, run.state, run.episode_length, run.settings.seed)
     total = float(episode.reward.sum())
     title = (
         f"{run.settings.algorithm} on {run.settings.env}, update {run.update}: return {total:,.1f}"
     )
-    page = page_of(episode, run.env, title)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(page)
-    temporary.replace(path)
+    _write(path, lambda file: file.write_text(page_of(episode, run.env, title)))
+    if has_scene(episode, run.env):
+        dt = float(run.env.dt)
+        picture = path.with_suffix(".png")
+        _write(picture, lambda file: stills.draw(episode, run.env.sys, dt, title, file))
+
+
+def has_scene(episode: Episode, env: Env) -> bool:
+    """Whether an episode shows bodies of a Brax `System`."""
+    return getattr(env, "sys", None) is not None and episode.position is not None
 
 
 def page_of(episode: Episode, env: Env, title: str) -> str:
     """The scene in motion where the task has a Brax `System`, plots over time elsewhere."""
-    sys = getattr(env, "sys", None)
-    if sys is None or episode.position is None:
+    if not has_scene(episode, env):
         return plot_page(episode, title)
-    return scene_page(episode, sys, float(env.dt), title)
+    return scene_page(episode, env.sys, float(env.dt), title)
 
 
 def scene_page(episode: Episode, sys: Any, dt: float, title: str) -> str:
@@ -129,7 +133,7 @@ def scene_page(episode: Episode, sys: Any, dt: float, title: str) -> str:
             scene.add_frame(f"/world/link{index}", show_axes=False)
             for index in range(episode.position.shape[1])
         ]
-        _add_geometries(scene, sys)
+        _add_shapes(scene, sys)
         reach = max(float(np.ptp(episode.position[0], axis=0).max()), 0.5)
         centre = episode.position[0].mean(axis=0)
         server.initial_camera.look_at = (0.0, 0.0, float(centre[2]))
@@ -190,57 +194,23 @@ def plot_page(episode: Episode, title: str) -> str:
     )
 
 
-def _add_geometries(scene: Any, sys: Any) -> None:
-    """Every geometry of a Brax System as a mesh below its link's frame."""
-    planes = 0
-    for index in range(len(sys.geom_type)):
-        size = np.asarray(sys.geom_size[index], float)
-        mesh = _mesh(int(sys.geom_type[index]), size, sys, index)
-        if mesh is None:
-            planes += 1
-            continue
-        link = int(sys.geom_bodyid[index]) - 1
-        parent = "/world" if link < 0 else f"/world/link{link}"
-        colour = tuple(float(part) for part in sys.geom_rgba[index][:3])
-        if np.allclose(colour, _PLAIN_GREY):
-            colour = _BODY if link <= 0 else _LIMB
+def _write(path: Path, write: Callable[[Path], Any]) -> None:
+    """All of a file or nothing."""
+    temporary = path.with_name(path.name + ".tmp")
+    write(temporary)
+    temporary.replace(path)
+
+
+def _add_shapes(scene: Any, sys: Any) -> None:
+    """Every shape of a Brax System as a mesh below its link's frame."""
+    for index, shape in enumerate(shapes_of(sys)):
+        parent = "/world" if shape.link < 0 else f"/world/link{shape.link}"
         scene.add_mesh_simple(
-            f"{parent}/geometry{index}",
-            np.asarray(mesh.vertices, np.float32),
-            np.asarray(mesh.faces, np.uint32),
-            color=colour,
-            position=np.asarray(sys.geom_pos[index]),
-            wxyz=np.asarray(sys.geom_quat[index]),
+            f"{parent}/shape{index}",
+            shape.vertices.astype(np.float32),
+            shape.faces.astype(np.uint32),
+            color=shape.colour,
         )
-
-
-def _mesh(kind: int, size: np.ndarray, sys: Any, index: int) -> Any:
-    """A trimesh of a MuJoCo geometry, or None for planes and kinds that have no finite shape."""
-    from trimesh import Trimesh, creation
-
-    if kind == _SPHERE:
-        return creation.icosphere(subdivisions=3, radius=size[0])
-    if kind == _CAPSULE:
-        mesh = creation.capsule(height=2 * size[1], radius=size[0], count=[24, 24])
-        mesh.apply_translation(-mesh.bounds.mean(axis=0))
-        return mesh
-    if kind == _CYLINDER:
-        return creation.cylinder(radius=size[0], height=2 * size[1], sections=32)
-    if kind == _BOX:
-        return creation.box(extents=2 * size)
-    if kind == _ELLIPSOID:
-        mesh = creation.icosphere(subdivisions=3)
-        mesh.apply_scale(size)
-        return mesh
-    model = getattr(sys, "mj_model", None)
-    if kind == _MESH and model is not None:
-        number = int(sys.geom_dataid[index])
-        first, count = model.mesh_vertadr[number], model.mesh_vertnum[number]
-        start, faces = model.mesh_faceadr[number], model.mesh_facenum[number]
-        return Trimesh(
-            model.mesh_vert[first : first + count], model.mesh_face[start : start + faces]
-        )
-    return None
 
 
 def _smooth(path: np.ndarray, index: int, width: int = 10) -> np.ndarray:
