@@ -48,8 +48,8 @@ class Experiment(NamedTuple):
         return self.folder / "results" / f"{name}.json"
 
 
-def run(experiment: Experiment, name: str) -> None:
-    """Trains one variant's seeds and writes its results."""
+def run(experiment: Experiment, name: str) -> Any:
+    """Trains one variant's seeds, writes their results and returns the run."""
     import rpgjax
 
     variant = experiment.variants[name]
@@ -82,6 +82,7 @@ def run(experiment: Experiment, name: str) -> None:
     path = experiment.results(name)
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(content, indent=1) + "\n")
+    return done
 
 
 def elsewhere(run: Any, backend: str, episodes: int = 64) -> dict[str, list[float]]:

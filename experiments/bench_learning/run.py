@@ -14,9 +14,7 @@ evaluations; PPO's evaluations are not counted, as it has few of them and Brax's
 import argparse
 import json
 import os
-import subprocess
 import sys
-import time
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
@@ -29,13 +27,11 @@ import matplotlib.pyplot as plt
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from harness import fill_readme
+from peer import Point, evaluations, ppo
 
-from rpgjax.training.bench import ROOT
-from rpgjax.training.bench_sides import prepare_peer
 from rpgjax.training.runs import device_description, git_commit, versions
 
 FOLDER = Path(__file__).parent
-PINS = FOLDER.parent / "bench" / "constraints-peer.txt"
 ENV, BACKEND = "ant", "spring"
 RETURNS = (1500, 3000, 5000)
 SEEDS = (0, 1, 2)
@@ -47,46 +43,18 @@ def results(side: str, seed: int) -> Path:
     return FOLDER / "results" / f"{side}-{ENV}-{BACKEND}-seed{seed}.json"
 
 
-def command(side: str, seed: int) -> list[str]:
-    """What starts a side."""
-    if side == "rfo":
-        python, script = Path(sys.executable), "ours_rfo.py"
-    else:
-        python, script = prepare_peer(PINS, ROOT / ".venv-peer", print), "peer_ppo.py"
-    return [str(python), str(FOLDER / script), ENV, BACKEND, str(seed)]
-
-
 def run(side: str, seed: int, longest: float) -> None:
-    """Trains one side on one seed until the highest return, or the time, is up; nothing is cached."""
-    environment = os.environ | {"JAX_ENABLE_COMPILATION_CACHE": "false"}
+    """Trains one side on one seed until the highest return, or the time, is up."""
     if side == "rfo":
-        environment["PYTHONPATH"] = str(ROOT)
+        command = [sys.executable, str(FOLDER / "ours_rfo.py"), ENV, BACKEND, str(seed)]
     else:
-        environment.pop("PYTHONPATH", None)
-    line = command(side, seed)  # installs the peer before the clock runs
+        command = ppo(ENV, BACKEND, seed)  # installs it before the clock runs
     print(f"== {side}, seed {seed}", flush=True)
-    began, points = time.perf_counter(), []
-    with open(os.devnull, "w") as nowhere:
-        process = subprocess.Popen(
-            line, stdout=subprocess.PIPE, stderr=nowhere, text=True, env=environment
-        )
-    try:
-        for said in process.stdout or ():
-            if not said.startswith("{"):
-                continue
-            point = json.loads(said)
-            taken = time.perf_counter() - began - point.pop("seconds_not_counted")
-            points.append(point | {"seconds": round(taken, 1)})
-            print(
-                f"{point['env_steps']:>11,} steps {taken:7.1f} s {point['return']:8.0f}", flush=True
-            )
-            if point["return"] >= max(RETURNS) or taken > longest:
-                break
-    finally:
-        process.kill()
-        process.wait()
-    if not points:
-        raise SystemExit(f"{side} printed no evaluation: run {' '.join(line)}")
+
+    def enough(point: Point) -> bool:
+        return point["return"] >= max(RETURNS) or point["seconds"] > longest
+
+    points = evaluations(command, enough, ours=side == "rfo")
     content = {"evaluations": points, "seed": seed, "versions": versions()}
     content |= {"git_commit": git_commit(), "device": device_description()}
     results(side, seed).write_text(json.dumps(content, indent=1) + "\n")

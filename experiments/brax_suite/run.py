@@ -1,105 +1,225 @@
-"""Brax's locomotion and arm tasks on compliant contact: RFO, three seeds each.
+"""Brax's locomotion and arm tasks on compliant contact: RFO, SHAC and SAPO, three seeds each.
 
 python experiments/brax_suite/run.py                  everything that has no results yet
 python experiments/brax_suite/run.py hopper-rfo       only these
-python experiments/brax_suite/run.py --report         only the figures and the table
+python experiments/brax_suite/run.py --report         only the figures and the tables
 
-Settings are the presets: `rpgjax train rfo --env hopper --backend compliant` does the same.
+Settings are the presets: `rpgjax train rfo --env hopper --backend compliant` does the same. Cells that
+end in `-smoothed` train for Brax's own spring physics, with the slopes of compliant contact; those that
+end in `-ppo` are Brax's PPO on compliant contact, one seed, a quarter of an hour, for comparison.
 """
 
 import argparse
 import json
 import sys
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import matplotlib
+import numpy as np
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from harness import CURVES, Experiment, Variant, curves, fill_readme, run, spread
+import harness
+from harness import CURVES, Experiment, Variant, curves, fill_readme, spread
+from peer import Point, evaluations, ppo
+
+from rpgjax.envs.registry import backends
 
 FOLDER = Path(__file__).parent
-BACKEND = "compliant"
 ALSO_ON = ("generalized", "spring")
-LABELS = {"rfo": "RFO", "shac": "SHAC", "sapo": "SAPO"}
+LABELS = {"rfo": "RFO", "shac": "SHAC", "sapo": "SAPO", "ppo": "PPO"}
 UPDATES = {  # of the preset's num_envs x horizon environment steps
     "ant": 680,
     "halfcheetah": 500,
     "hopper": 500,
     "walker2d": 500,
+    "humanoid": 500,
+    "swimmer": 200,
     "reacher": 200,
+    "pusher": 200,
     "inverted_double_pendulum": 200,
 }
-CELLS = {f"{task}-{name}": (task, name) for task in UPDATES for name in LABELS}
+WALKERS = ("ant", "halfcheetah", "hopper", "walker2d")
+ARMS = ("swimmer", "reacher", "pusher", "inverted_double_pendulum")
+PPO_SECONDS = 900.0
+STILLS_FROM = {  # seconds; elsewhere an episode's middle
+    "reacher": 0.0,
+    "pusher": 0.0,
+    "inverted_double_pendulum": 0.0,
+}
 
 
-def experiment(task: str) -> Experiment:
-    """Every algorithm on a task."""
-    return Experiment(
-        folder=FOLDER,
-        env=task,
-        backend=BACKEND,
-        seeds=3,
-        variants={
-            f"{task}-{name}": Variant(name, label, UPDATES[task]) for name, label in LABELS.items()
-        },
-        figures={},
-        table_at=(),
-        also_on=ALSO_ON,
+class Cell(NamedTuple):
+    """One row of the table."""
+
+    task: str
+    algorithm: str
+    backend: str = "compliant"
+
+    @property
+    def experiment(self) -> Experiment:
+        """As the harness has it, with the other cells of this task and backend."""
+        name = f"{self.task}-{self.algorithm}"
+        if self.backend != "compliant":
+            name += "-smoothed"
+        variant = Variant(self.algorithm, LABELS[self.algorithm], UPDATES[self.task])
+        there = tuple(backend for backend in ALSO_ON if backend in backends(self.task))
+        return Experiment(FOLDER, self.task, self.backend, 3, {name: variant}, {}, (), there)
+
+    @property
+    def name(self) -> str:
+        """What the command line calls it."""
+        return next(iter(self.experiment.variants))
+
+    @property
+    def results(self) -> Path:
+        """Where its numbers are."""
+        return self.experiment.results(self.name)
+
+    @property
+    def moments(self) -> Path:
+        """Where the poses of its stills are."""
+        return self.results.with_name(f"{self.name}-moments.npz")
+
+
+CELLS = {
+    cell.name: cell
+    for cell in (
+        *(Cell(task, name) for task in UPDATES for name in ("rfo", "shac", "sapo")),
+        *(Cell(task, "rfo", "spring-smoothed") for task in WALKERS),
+        *(Cell(task, "ppo") for task in ARMS),
     )
+}
+
+
+def run(cell: Cell) -> None:
+    """Trains a cell."""
+    if cell.algorithm == "ppo":
+        run_ppo(cell)
+        return
+    done = harness.run(cell.experiment, cell.name)
+    if cell.algorithm == "rfo" and cell.backend == "compliant":
+        keep_moments(cell, done)
+
+
+def run_ppo(cell: Cell) -> None:
+    """Brax's PPO for a while."""
+    from rpgjax.training.runs import device_description, git_commit, versions
+
+    print(f"== {cell.name}", flush=True)
+
+    def enough(point: Point) -> bool:
+        return point["seconds"] > PPO_SECONDS
+
+    points = evaluations(ppo(cell.task, cell.backend, seed=0), enough, ours=True)
+    content = {"evaluations": points, "seed": 0, "versions": versions()}
+    content |= {"git_commit": git_commit(), "device": device_description()}
+    cell.results.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def keep_moments(cell: Cell, done: Any) -> None:
+    """Plays an episode of the first seed's policy and keeps the poses that the picture shows."""
+    import jax
+
+    from rpgjax.training.replay import record
+    from rpgjax.training.stills import moments
+
+    state = jax.tree.map(lambda leaf: leaf[0], done.state)
+    episode = record(done.agent, done.env, state, done.episode_length)
+    poses = moments(episode, float(done.env.dt), STILLS_FROM.get(cell.task))
+    np.savez_compressed(cell.moments, **poses._asdict())
 
 
 def table() -> str:
     """Markdown: a row for each cell with results, at the run's end."""
     lines = [
-        "| task | algorithm | environment steps | deterministic | sampled | on generalized | on spring |",
-        "|---" * 7 + "|",
+        "| task | trained on | algorithm | environment steps | deterministic | sampled "
+        "| on generalized | on spring |",
+        "|---" * 8 + "|",
     ]
-    for cell, (task, name) in CELLS.items():
-        if not experiment(task).results(cell).exists():
+    for cell in sorted(CELLS.values(), key=lambda cell: list(UPDATES).index(cell.task)):
+        if not cell.results.exists():
             continue
-        content = json.loads(experiment(task).results(cell).read_text())
-        steps = content["seeds"][0]["env_steps"][-1]
-        cells = [spread([seed[key][-1] for seed in content["seeds"]]) for key in CURVES]
-        there = content.get("elsewhere", {})
-        cells += [spread(there[b][CURVES[0]]) if b in there else "not run" for b in ALSO_ON]
-        lines.append(f"| {task} | {LABELS[name]} | {steps / 1e6:.2f}M | {' | '.join(cells)} |")
+        content = json.loads(cell.results.read_text())
+        if cell.algorithm == "ppo":
+            last = content["evaluations"][-1]
+            steps, cells = last["env_steps"], [f"{last['return']:.0f}", "", "", ""]
+        else:
+            steps = content["seeds"][0]["env_steps"][-1]
+            cells = [spread([seed[key][-1] for seed in content["seeds"]]) for key in CURVES]
+            there = content.get("elsewhere", {})
+            cells += [spread(there[b][CURVES[0]]) if b in there else "-" for b in ALSO_ON]
+        start = f"| {cell.task} | {cell.backend} | {LABELS[cell.algorithm]} "
+        lines.append(f"{start}| {steps / 1e6:.2f}M | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
 def draw() -> None:
     """Deterministic returns over environment steps, a panel for each task."""
-    found = {
-        task: [n for n in LABELS if experiment(task).results(f"{task}-{n}").exists()]
-        for task in UPDATES
-    }
-    found = {task: names for task, names in found.items() if names}
-    if not found:
+    there = [c for c in CELLS.values() if c.results.exists() and c.backend == "compliant"]
+    tasks = [task for task in UPDATES if any(cell.task == task for cell in there)]
+    if not tasks:
         return
-    columns = min(4, len(found))
-    rows = -(-len(found) // columns)
+    columns = min(5, len(tasks))
+    rows = -(-len(tasks) // columns)
     figure, axes = plt.subplots(
-        rows, columns, figsize=(3.4 * columns, 3.2 * rows), squeeze=False, layout="constrained"
+        rows, columns, figsize=(3.2 * columns, 3.2 * rows), squeeze=False, layout="constrained"
     )
-    for axis in axes.flat[len(found) :]:
+    for axis in axes.flat[len(tasks) :]:
         axis.set_visible(False)
-    for axis, (task, names) in zip(axes.flat, found.items(), strict=False):
-        for name in names:
-            steps, values = curves(experiment(task), f"{task}-{name}", CURVES[0])
-            color = f"C{list(LABELS).index(name)}"
-            axis.plot(steps / 1e6, values.mean(0), color=color, label=LABELS[name])
-            axis.fill_between(steps / 1e6, values.min(0), values.max(0), color=color, alpha=0.2)
+    for axis, task in zip(axes.flat, tasks, strict=False):
+        for cell in (cell for cell in there if cell.task == task):
+            draw_curve(axis, cell)
         axis.set(title=task, xlabel="environment steps (millions)", ylabel="return")
         axis.grid(alpha=0.3)
-        axis.legend(frameon=False)
+        axis.legend(frameon=False, fontsize="small")
     figure.suptitle("Brax on compliant contact: mean and range of 3 seeds, deterministic policy")
     figure.savefig(FOLDER / "suite.png", dpi=110)
 
 
+def draw_curve(axis: Any, cell: Cell) -> None:
+    """A cell's curve; of PPO's the level that it reached, which took it far more steps."""
+    color, label = f"C{list(LABELS).index(cell.algorithm)}", LABELS[cell.algorithm]
+    if cell.algorithm == "ppo":
+        last = json.loads(cell.results.read_text())["evaluations"][-1]
+        label = f"{label}, {last['env_steps'] / 1e6:.0f}M"
+        axis.axhline(last["return"], color=color, linestyle="--", label=label)
+        return
+    steps, values = curves(cell.experiment, cell.name, CURVES[0])
+    axis.plot(steps / 1e6, values.mean(0), color=color, label=label)
+    axis.fill_between(steps / 1e6, values.min(0), values.max(0), color=color, alpha=0.2)
+
+
+def draw_replays() -> None:
+    """Stills of what RFO's first seed learned, a row for each task."""
+    import rpgjax
+    from rpgjax.training.stills import MOMENTS, Moments, strip
+
+    cells = [cell for cell in CELLS.values() if cell.moments.exists()]
+    if not cells:
+        return
+    figure, axes = plt.subplots(
+        len(cells),
+        MOMENTS,
+        figsize=(1.5 * MOMENTS, 1.5 * len(cells)),
+        squeeze=False,
+        layout="constrained",
+    )
+    for row, cell in zip(axes, cells, strict=True):
+        strip(row, Moments(**np.load(cell.moments)), rpgjax.make(cell.task, cell.backend).sys)
+        row[0].set_ylabel(cell.task, fontsize="small")
+    figure.suptitle(
+        "RFO on compliant contact, seed 0: a tenth of a second apart", fontsize="medium"
+    )
+    figure.savefig(FOLDER / "replays.png", dpi=90)
+
+
 def main() -> None:
+    """Trains what has no results yet, then reports."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("cells", nargs="*", help=f"of {', '.join(CELLS)}")
     parser.add_argument("--report", action="store_true", help="draw only")
@@ -107,10 +227,11 @@ def main() -> None:
     if unknown := set(arguments.cells) - set(CELLS):
         parser.error(f"unknown cells: {', '.join(sorted(unknown))}")
     if not arguments.report:
-        missing = [c for c, (task, _) in CELLS.items() if not experiment(task).results(c).exists()]
-        for cell in arguments.cells or missing:
-            run(experiment(CELLS[cell][0]), cell)
+        missing = [name for name, cell in CELLS.items() if not cell.results.exists()]
+        for name in arguments.cells or missing:
+            run(CELLS[name])
     draw()
+    draw_replays()
     fill_readme(FOLDER, table())
 
 
