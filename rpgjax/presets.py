@@ -23,8 +23,11 @@ TASKS: dict[str, dict[str, Any]] = {
     # A hundred steps of 8 ms are 0.8 s: with a discount of 0.99 a fall is out of sight.
     "hopper": {"actor_lambda": 0.9, "discount": 0.997, "actor_average_keep": 0.9},
     "walker2d": {"actor_lambda": 0.9},
-    "reacher": {"horizon": 16},
-    "inverted_double_pendulum": {"horizon": 16},
+    # A stroke moves forward what the next one gives back: with 0.997 the return is half of it.
+    "swimmer": {"discount": 0.999, "actor_average_keep": 0.9},
+    "reacher": {"horizon": 16, "actor_average_keep": 0.9},
+    "pusher": {"actor_average_keep": 0.9},
+    "inverted_double_pendulum": {"horizon": 16, "actor_average_keep": 0.9},
     "lqr": {"episode_length": 64, "horizon": 16, "discount": 0.98},
     "double_integrator": {"episode_length": 100, "horizon": 16, "actor_lambda": 0.9},
     "pendulum": {"episode_length": 200, "horizon": 16},
@@ -94,7 +97,8 @@ UPDATES: dict[str, int] = {
     "halfcheetah": 340,
     "hopper": 600,
     "walker2d": 600,
-    "reacher": 200,
+    "swimmer": 500,
+    "reacher": 600,
     "two_routes": 400,
 }
 LEARNED_UPDATES: dict[str, int] = {  # the paper's environment steps, 50 in a call

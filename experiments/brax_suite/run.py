@@ -38,8 +38,8 @@ UPDATES = {  # of the preset's num_envs x horizon environment steps
     "hopper": 500,
     "walker2d": 500,
     "humanoid": 500,
-    "swimmer": 200,
-    "reacher": 200,
+    "swimmer": 500,
+    "reacher": 600,
     "pusher": 200,
     "inverted_double_pendulum": 200,
 }
