@@ -95,32 +95,37 @@ def _find(name: str) -> Task:
 def _brax(name: str) -> Callable[[str], Env]:
     def build(backend: str) -> Env:
         with quiet_brax():
-            from brax import envs
-
             from rpgjax.envs.survival import soft_survival
-            from rpgjax.physics.backends import differentiable
-            from rpgjax.physics.compliance import Compliance
-            from rpgjax.physics.compliant import compliant
-            from rpgjax.physics.fluid import repair_brax
-            from rpgjax.physics.surrogate import surrogate
-        repair_brax()
         with quiet_models(), _mjx_in_jax():
             try:
-                if backend in _EXACT:
-                    env = differentiable(envs.get_environment(name, backend=backend))
-                    return soft_survival(env, name)
-                softness = Compliance(**_SOFTNESS.get(name, {}))
-                smooth = compliant(envs.get_environment(name, backend="generalized"), softness)
-                if backend == "compliant":
-                    return soft_survival(smooth, name)
-                exact = envs.get_environment(name, backend=backend.removesuffix(_SMOOTHED))
-                return soft_survival(surrogate(differentiable(exact), smooth), name)
+                return soft_survival(_on_physics(name, backend), name)
             except NotImplementedError as error:
                 raise ValueError(
                     f"{backend} does not support the task {name!r}: {error}"
                 ) from error
 
     return build
+
+
+def _on_physics(name: str, backend: str) -> Env:
+    """One of Brax's tasks, on Brax's physics, compliant contact, or both."""
+    with quiet_brax():
+        from brax import envs
+
+        from rpgjax.physics.backends import differentiable
+        from rpgjax.physics.compliance import Compliance
+        from rpgjax.physics.compliant import compliant
+        from rpgjax.physics.fluid import repair_brax
+        from rpgjax.physics.surrogate import surrogate
+    repair_brax()
+    if backend in _EXACT:
+        return differentiable(envs.get_environment(name, backend=backend))
+    softness = Compliance(**_SOFTNESS.get(name, {}))
+    smooth = compliant(envs.get_environment(name, backend="generalized"), softness)
+    if backend == "compliant":
+        return smooth
+    exact = envs.get_environment(name, backend=backend.removesuffix(_SMOOTHED))
+    return surrogate(differentiable(exact), smooth)
 
 
 @contextlib.contextmanager
