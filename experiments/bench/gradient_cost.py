@@ -15,13 +15,14 @@ from typing import Any
 
 import jax
 
-from rpgjax import gradcheck
 from rpgjax.envs import registry
 from rpgjax.envs.quiet import quiet_brax, quiet_models
 from rpgjax.training.runs import device_description, git_commit, versions
 
 with quiet_brax():
     from brax import envs
+
+    from rpgjax import gradcheck
 
 HORIZON = 16
 BACKEND = "spring"
