@@ -211,7 +211,7 @@ def draw_replays() -> None:
     )
     for row, cell in zip(axes, cells, strict=True):
         strip(row, Moments(**np.load(cell.moments)), rpgjax.make(cell.task, cell.backend).sys)
-        row[0].set_ylabel(cell.task, fontsize="small")
+        row[0].set_ylabel(cell.task.replace("_", "\n"), fontsize="small")
     figure.suptitle(
         "RFO on compliant contact, seed 0: a tenth of a second apart", fontsize="medium"
     )

@@ -11,7 +11,8 @@ from json import loads
 from pathlib import Path
 from typing import Any
 
-PEER_REQUIREMENTS = ("jax<0.10", "brax==0.14.2")  # Brax's trainers crash on later jax
+# Brax's trainers crash on later jax; with tyro our tasks can be imported there.
+PEER_REQUIREMENTS = ("jax<0.10", "brax==0.14.2", "tyro")
 
 Ask = Callable[[str], dict[str, Any]]
 Say = Callable[[str], None]
