@@ -6,7 +6,7 @@ python experiments/brax_suite/run.py --report         only the figures and the t
 
 Settings are the presets: `rpgjax train rfo --env hopper --backend compliant` does the same. Cells that
 end in `-smoothed` train for Brax's own spring physics, with the slopes of compliant contact; those that
-end in `-ppo` are Brax's PPO on compliant contact, one seed, a quarter of an hour, for comparison.
+end in `-ppo` are Brax's PPO on compliant contact, one seed, ten minutes, for comparison.
 """
 
 import argparse
@@ -45,7 +45,7 @@ UPDATES = {  # of the preset's num_envs x horizon environment steps
 }
 WALKERS = ("ant", "halfcheetah", "hopper", "walker2d")
 ARMS = ("swimmer", "reacher", "pusher", "inverted_double_pendulum")
-PPO_SECONDS = 900.0
+PPO_SECONDS = 600.0
 STILLS_FROM = {  # seconds; elsewhere an episode's middle
     "reacher": 0.0,
     "pusher": 0.0,
