@@ -27,9 +27,7 @@ import matplotlib.pyplot as plt
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from harness import fill_readme
-from peer import Point, evaluations, ppo
-
-from rpgjax.training.runs import device_description, git_commit, versions
+from peer import Point, evaluations, keep, ppo
 
 FOLDER = Path(__file__).parent
 ENV, BACKEND = "ant", "spring"
@@ -54,10 +52,7 @@ def run(side: str, seed: int, longest: float) -> None:
     def enough(point: Point) -> bool:
         return point["return"] >= max(RETURNS) or point["seconds"] > longest
 
-    points = evaluations(command, enough, ours=side == "rfo")
-    content = {"evaluations": points, "seed": seed, "versions": versions()}
-    content |= {"git_commit": git_commit(), "device": device_description()}
-    results(side, seed).write_text(json.dumps(content, indent=1) + "\n")
+    keep(results(side, seed), evaluations(command, enough, ours=side == "rfo"), seed)
 
 
 class Reached(NamedTuple):

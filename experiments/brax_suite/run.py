@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import harness
 from harness import CURVES, Experiment, Variant, curves, fill_readme, spread
-from peer import Point, evaluations, ppo
+from peer import Point, evaluations, keep, ppo
 
 from rpgjax.envs.registry import backends
 
@@ -61,19 +61,17 @@ class Cell(NamedTuple):
     backend: str = "compliant"
 
     @property
-    def experiment(self) -> Experiment:
-        """As the harness has it, with the other cells of this task and backend."""
-        name = f"{self.task}-{self.algorithm}"
-        if self.backend != "compliant":
-            name += "-smoothed"
-        variant = Variant(self.algorithm, LABELS[self.algorithm], UPDATES[self.task])
-        there = tuple(backend for backend in ALSO_ON if backend in backends(self.task))
-        return Experiment(FOLDER, self.task, self.backend, 3, {name: variant}, {}, (), there)
-
-    @property
     def name(self) -> str:
         """What the command line calls it."""
-        return next(iter(self.experiment.variants))
+        smoothed = "" if self.backend == "compliant" else "-smoothed"
+        return f"{self.task}-{self.algorithm}{smoothed}"
+
+    @property
+    def experiment(self) -> Experiment:
+        """As the harness has it, alone."""
+        variant = Variant(self.algorithm, LABELS[self.algorithm], UPDATES[self.task])
+        there = tuple(backend for backend in ALSO_ON if backend in backends(self.task))
+        return Experiment(FOLDER, self.task, self.backend, 3, {self.name: variant}, {}, (), there)
 
     @property
     def results(self) -> Path:
@@ -108,17 +106,13 @@ def run(cell: Cell) -> None:
 
 def run_ppo(cell: Cell) -> None:
     """Brax's PPO for a while."""
-    from rpgjax.training.runs import device_description, git_commit, versions
-
     print(f"== {cell.name}", flush=True)
 
     def enough(point: Point) -> bool:
         return point["seconds"] > PPO_SECONDS
 
     points = evaluations(ppo(cell.task, cell.backend, seed=0), enough, ours=True)
-    content = {"evaluations": points, "seed": 0, "versions": versions()}
-    content |= {"git_commit": git_commit(), "device": device_description()}
-    cell.results.write_text(json.dumps(content, indent=1) + "\n")
+    keep(cell.results, points, seed=0)
 
 
 def keep_moments(cell: Cell, done: Any) -> None:
