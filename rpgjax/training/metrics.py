@@ -3,7 +3,7 @@
 import json
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -104,8 +104,13 @@ def summarise(rows: Sequence[Row], status: str) -> dict[str, Any]:
     }
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Writes JSON so that a reader finds the old file or the new one, never half of one."""
+def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
+    """Lets `write` write a file so that a reader finds the old one or the new, never half of one."""
     temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(value, indent=2) + "\n")
+    write(temporary)
     temporary.replace(path)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes JSON, whole."""
+    write_whole(path, lambda file: file.write_text(json.dumps(value, indent=2) + "\n"))

@@ -9,7 +9,7 @@ import contextlib
 import html
 import io
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -21,6 +21,7 @@ from brax.envs import Env
 from rpgjax.agents.agent import Agent, AgentState
 from rpgjax.training import stills
 from rpgjax.training.evaluate import evaluation_key
+from rpgjax.training.metrics import write_whole
 from rpgjax.training.shapes import shapes_of
 
 if TYPE_CHECKING:
@@ -81,11 +82,11 @@ def render(run: "Run", path: Path) -> None:
     title = (
         f"{run.settings.algorithm} on {run.settings.env}, update {run.update}: return {total:,.1f}"
     )
-    _write(path, lambda file: file.write_text(page_of(episode, run.env, title)))
+    write_whole(path, lambda file: file.write_text(page_of(episode, run.env, title)))
     if has_scene(episode, run.env):
         dt = float(run.env.dt)
         picture = path.with_suffix(".png")
-        _write(picture, lambda file: stills.draw(episode, run.env.sys, dt, title, file))
+        write_whole(picture, lambda file: stills.draw(episode, run.env.sys, dt, title, file))
 
 
 def has_scene(episode: Episode, env: Env) -> bool:
@@ -192,13 +193,6 @@ def plot_page(episode: Episode, title: str) -> str:
         f'<img style="width:100%" alt="observation, action and reward over {len(episode.reward)} '
         f'steps" src="data:image/png;base64,{data}"></body></html>\n'
     )
-
-
-def _write(path: Path, write: Callable[[Path], Any]) -> None:
-    """All of a file or nothing."""
-    temporary = path.with_name(path.name + ".tmp")
-    write(temporary)
-    temporary.replace(path)
 
 
 def _add_shapes(scene: Any, sys: Any) -> None:
