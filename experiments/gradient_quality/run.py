@@ -5,16 +5,18 @@ python experiments/gradient_quality/run.py ant-spring ant-mjx  only these
 python experiments/gradient_quality/run.py --report            only the figure and the tables
 
 Each cell is `rpgjax gradcheck` in a process of its own; `results/TASK-BACKEND.json` keeps its rows, or
-the line that it failed with.
+the line that it failed with. A cell that ends in `-trained` trains RFO with its preset first, one seed,
+and looks at the gradient along what the policy does.
 """
 
 import argparse
 import json
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
@@ -34,52 +36,82 @@ HORIZON, NUM_ENVS, SEED = 32, 64, 0
 OURS = ("ant_maze", "ant_push")  # not Brax's tasks
 SHOWN = (8, 32)  # horizons in the README's table
 BACKENDS = ("spring", "positional", "generalized", "mjx", "compliant", "spring-smoothed")
-CELLS = [
-    (name, backend)
-    for name in registry.names()
-    for backend in registry.backends(name)
-    if name not in OURS and backend in BACKENDS
-]
 USABLE = 0.8  # the cosine with finite steps, from which on a gradient is called usable
 
 
-def results(name: str, backend: str) -> Path:
-    """Where a cell's rows are."""
-    return FOLDER / "results" / f"{name}-{backend}.json"
+class Cell(NamedTuple):
+    """A row of the tables."""
+
+    task: str
+    backend: str
+    trained: bool = False  # along a trained policy; else random actions from reset states
+
+    @property
+    def name(self) -> str:
+        """What the command line calls it."""
+        return f"{self.task}-{self.backend}{'-trained' if self.trained else ''}"
+
+    @property
+    def results(self) -> Path:
+        """Where its rows are."""
+        return FOLDER / "results" / f"{self.name}.json"
 
 
-def run(name: str, backend: str, seconds: float) -> None:
+RANDOM = [
+    Cell(task, backend)
+    for task in registry.names()
+    for backend in registry.backends(task)
+    if task not in OURS and backend in BACKENDS
+]
+# A reward that is constant (inverted_pendulum) teaches nothing.
+TRAINED = [
+    cell._replace(trained=True)
+    for cell in RANDOM
+    if cell.backend == "compliant" and cell.task != "inverted_pendulum"
+]
+CELLS = {cell.name: cell for cell in (*RANDOM, *TRAINED)}
+
+
+def run(cell: Cell, seconds: float) -> None:
     """Measures one cell."""
-    rows = results(name, backend).with_suffix(".rows")
-    flags = ["--env", name, "--backend", backend, "--horizon", HORIZON, "--num-envs", NUM_ENVS]
-    flags += ["--seed", SEED, "--json", rows, "--figure", rows.with_suffix(".png")]
     began = time.perf_counter()
-    command = [sys.executable, "-m", "rpgjax", "gradcheck", *map(str, flags)]
-    content: dict[str, Any] = {}
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False)
-        if done.returncode:
-            content["error"] = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
-        else:
+    task = f"--env {cell.task} --backend {cell.backend}"
+    flags = f"--horizon {HORIZON} --num-envs {NUM_ENVS} --seed {SEED}"
+    steps = [f"gradcheck {task} {flags}"]
+    if cell.trained:
+        steps = [f"train rfo {task} --seed {SEED} --out RUN", f"gradcheck --run RUN {flags}"]
+    content: dict[str, Any] = {"command": " && ".join(f"rpgjax {step}" for step in steps)}
+    with tempfile.TemporaryDirectory() as folder:
+        rows, figure, trained = (Path(folder, name) for name in ("rows.json", "rows.png", "run"))
+        hidden = {"train": ["--no-replay"], "gradcheck": ["--json", rows, "--figure", figure]}
+        try:
+            for step in steps:
+                words = [trained if word == "RUN" else word for word in step.split()]
+                left = began + seconds - time.perf_counter()
+                call([*words, *hidden[step.split()[0]]], left)
             content["rows"] = json.loads(rows.read_text())
-    except subprocess.TimeoutExpired:
-        content["error"] = f"stopped after {seconds:.0f} s"
+        except subprocess.TimeoutExpired:
+            content["error"] = f"stopped after {seconds:.0f} s"
+        except subprocess.CalledProcessError as error:
+            content["error"] = (error.stderr.strip().splitlines() or ["it said nothing"])[-1]
     content |= {
-        "command": "rpgjax " + " ".join(map(str, flags[:-4])),
         "seconds": round(time.perf_counter() - began, 1),
         "versions": versions(),
         "git_commit": git_commit(),
         "device": device_description(),
     }
-    for leftover in (rows, rows.with_suffix(".png")):
-        leftover.unlink(missing_ok=True)
-    results(name, backend).write_text(json.dumps(content, indent=1) + "\n")
+    cell.results.write_text(json.dumps(content, indent=1) + "\n")
 
 
-def measured() -> dict[tuple[str, str], dict[str, Any]]:
+def call(words: list[Any], seconds: float) -> None:
+    """`rpgjax WORDS`; raises what went wrong."""
+    command = [sys.executable, "-m", "rpgjax", *map(str, words)]
+    subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=True)
+
+
+def measured(cells: list[Cell]) -> dict[Cell, dict[str, Any]]:
     """What the cells' files say."""
-    found = {cell: results(*cell) for cell in CELLS if results(*cell).exists()}
-    return {cell: json.loads(path.read_text()) for cell, path in found.items()}
+    return {c: json.loads(c.results.read_text()) for c in cells if c.results.exists()}
 
 
 def number(value: float | None, form: str) -> str:
@@ -101,14 +133,14 @@ def usable(rows: list[dict[str, Any]]) -> str:
 
 def guide() -> str:
     """Markdown: for each task and backend the longest usable horizon, and gradient steps/s."""
-    found = measured()
+    found = measured(RANDOM)
     lines = [f"| task | {' | '.join(BACKENDS)} |", "|---" * (len(BACKENDS) + 1) + "|"]
-    for name in sorted({name for name, _ in CELLS}):
+    for name in sorted({cell.task for cell in RANDOM}):
         cells = []
         for backend in BACKENDS:
-            content = found.get((name, backend))
+            content = found.get(Cell(name, backend))
             if content is None:
-                cells.append("not run" if (name, backend) in CELLS else "-")
+                cells.append("not run" if Cell(name, backend) in RANDOM else "-")
             elif "error" in content:
                 cells.append("see below")
             else:
@@ -119,19 +151,20 @@ def guide() -> str:
     return "\n".join(lines)
 
 
-def table() -> str:
+def table(cells_of: list[Cell]) -> str:
     """A Markdown row for each cell."""
     titles = ["task", "backend", "error, H = 4"]
     for horizon in SHOWN:
         titles += [f"norm, H = {horizon}: median / largest", f"cosine, H = {horizon}"]
     titles += ["forward steps/s", "gradient steps/s", "ratio", "compile s"]
     lines = [f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"]
-    for (name, backend), content in measured().items():
+    for cell, content in measured(cells_of).items():
+        start = [cell.task, cell.backend]
         if "error" in content:
-            lines.append(f"| {name} | {backend} | {content['error']} |" + " |" * (len(titles) - 3))
+            lines.append(f"| {' | '.join(start)} | {content['error']} |" + " |" * (len(titles) - 3))
             continue
         rows = {row["horizon"]: row for row in content["rows"]}
-        cells = [name, backend, number(rows[4]["fd_relative_error"], ".0e")]
+        cells = [*start, number(rows[4]["fd_relative_error"], ".0e")]
         for row in (rows[horizon] for horizon in SHOWN):
             broken = f", {row['nonfinite']} not finite" if row["nonfinite"] else ""
             median, largest = (number(row[f"grad_norm_{k}"], ".2g") for k in ("median", "max"))
@@ -145,9 +178,9 @@ def table() -> str:
 
 def draw() -> None:
     """Median norm and cosine over the horizon: a panel for each task, a line for each backend."""
-    found = {cell: c["rows"] for cell, c in measured().items() if "rows" in c}
+    found = {cell: c["rows"] for cell, c in measured(RANDOM).items() if "rows" in c}
     # A task whose gradient is zero has nothing to show.
-    names = sorted({name for (name, _), rows in found.items() if rows[-1]["grad_norm_max"]})
+    names = sorted({cell.task for cell, rows in found.items() if rows[-1]["grad_norm_max"]})
     if not names:
         return
     figure, axes = plt.subplots(
@@ -160,9 +193,9 @@ def draw() -> None:
     )
     for (left, right), name in zip(axes, names, strict=True):
         for index, backend in enumerate(BACKENDS):
-            if (name, backend) not in found:
+            if Cell(name, backend) not in found:
                 continue
-            rows = found[name, backend]
+            rows = found[Cell(name, backend)]
             at = [row["horizon"] for row in rows]
             for axis, key in ((left, "grad_norm_median"), (right, "smoothed_cosine")):
                 values = [np.nan if row[key] is None else row[key] for row in rows]
@@ -183,25 +216,27 @@ def report() -> None:
     """The figure, and the tables on the screen and between the marks in README.md."""
     draw()
     head = f"Longest horizon with a cosine of {USABLE} or more (gradient steps/s at H = {HORIZON}):"
-    fill_readme(FOLDER, f"{head}\n\n{guide()}\n\nEvery cell:\n\n{table()}")
+    text = f"{head}\n\n{guide()}\n\nEvery cell:\n\n{table(RANDOM)}"
+    if measured(TRAINED):
+        text += f"\n\nAlong policies that RFO's presets trained, one seed each:\n\n{table(TRAINED)}"
+    fill_readme(FOLDER, text)
 
 
 def main() -> None:
     """Measures what has no results yet, then reports."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    known = {f"{name}-{backend}": (name, backend) for name, backend in CELLS}
-    parser.add_argument("cells", nargs="*", help=f"of {', '.join(known)}")
+    parser.add_argument("cells", nargs="*", help=f"of {', '.join(CELLS)}")
     parser.add_argument("--report", action="store_true", help="draw only")
-    parser.add_argument("--limit", type=float, default=900, help="seconds for one cell")
+    parser.add_argument("--limit", type=float, default=1800, help="seconds for one cell")
     arguments = parser.parse_args()
-    if unknown := set(arguments.cells) - set(known):
+    if unknown := set(arguments.cells) - set(CELLS):
         parser.error(f"unknown cells: {', '.join(sorted(unknown))}")
     if not arguments.report:
         (FOLDER / "results").mkdir(exist_ok=True)
-        missing = [cell for cell in known if not results(*known[cell]).exists()]
-        for cell in arguments.cells or missing:
-            print(f"== {cell}", flush=True)
-            run(*known[cell], arguments.limit)
+        missing = [name for name, cell in CELLS.items() if not cell.results.exists()]
+        for name in arguments.cells or missing:
+            print(f"== {name}", flush=True)
+            run(CELLS[name], arguments.limit)
     report()
 
 
