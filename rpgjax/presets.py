@@ -23,6 +23,14 @@ TASKS: dict[str, dict[str, Any]] = {
     # A hundred steps of 8 ms are 0.8 s: with a discount of 0.99 a fall is out of sight.
     "hopper": {"actor_lambda": 0.9, "discount": 0.997, "actor_average_keep": 0.9},
     "walker2d": {"actor_lambda": 0.9},
+    # It stands on two balls: what keeps it up is stepping, and that it learns from being paid to go. With the
+    # task's own reward, 5 for standing and 1.25 for each m/s, it learns to fall as slowly as it can.
+    "humanoid": {
+        "pace_bonus": 3.75,
+        "survival_slope": 1.0,
+        "reward_scale": 0.1,
+        "actor_average_keep": 0.9,
+    },
     # A stroke moves forward what the next one gives back: with 0.997 the return is half of it.
     "swimmer": {"discount": 0.999, "actor_average_keep": 0.9},
     "reacher": {"horizon": 16, "actor_average_keep": 0.9},

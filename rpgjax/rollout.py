@@ -42,6 +42,7 @@ class Transition(NamedTuple):
     truncated: Array  # (T, B) bool
     finite: Array  # (T, B) bool, False where the dynamics broke
     survival: Array  # (T, B) the chance that the task goes on after the step, as it tells; else 1
+    pace: Array  # (T, B) m/s forward, as the task tells; else 0
     is_first: Array  # (T, B) bool, the first step of an episode
     latent: Array | None  # (T, B, z), where the head has one
 
@@ -127,6 +128,7 @@ def unroll(
             truncated=report.truncated,
             finite=report.finite,
             survival=report.survival,
+            pace=report.pace,
             is_first=is_first,
             latent=drawn.latent,
         )

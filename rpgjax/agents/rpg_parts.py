@@ -149,7 +149,7 @@ def imagined(model: WorldModel, params: Params, action_size: int) -> Episodes:
     ) -> tuple[EpisodeState, EpisodeStep]:
         reached = model.step(params, state.env_state, action)
         s, no = reached.state.obs, jnp.zeros((), bool)
-        report = EpisodeStep(s, s, reached.reward, no, no, ~no, jnp.ones(()))
+        report = EpisodeStep(s, s, reached.reward, no, no, ~no, jnp.ones(()), jnp.zeros(()))
         return EpisodeState(reached.state, state.step_count + 1), report
 
     def unused(*_: Any) -> Any:

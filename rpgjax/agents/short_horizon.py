@@ -47,7 +47,7 @@ Memory = Any
 class View(NamedTuple):
     """A window, and what it is looked at with."""
 
-    window: Transition
+    window: Transition  # its rewards as training pays them: scaled, with the bonus
     normalise: Normalise
     env_steps: Array  # () float, taken before the window
 
@@ -162,7 +162,8 @@ def short_horizon(episodes: Episodes, config: ShortHorizonConfig, variant: Varia
 
     def look(state: ShortHorizonState, window: Transition) -> View:
         env_steps = state.update * float(steps_per_update)
-        return View(window, normaliser(state.statistics), env_steps)
+        paid = config.reward_scale * (window.reward + config.pace_bonus * window.pace)
+        return View(window._replace(reward=paid), normaliser(state.statistics), env_steps)
 
     def actor_loss(
         actor: Params, probes: Probes, state: ShortHorizonState, roll_key: Key, penalty_key: Key

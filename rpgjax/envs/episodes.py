@@ -38,6 +38,7 @@ class EpisodeStep(NamedTuple):
     truncated: Array  # () bool, the time limit ended it; the value after it is bootstrapped
     finite: Array  # () bool, False where the step broke down; see `episodes`
     survival: Array  # () the chance that the task goes on, where the task tells it; else 1
+    pace: Array  # () m/s forward, where the task tells it; else 0
 
 
 class Episodes(NamedTuple):
@@ -64,7 +65,7 @@ def episodes(env: Env, episode_length: int, bank_size: int = 128, refresh: int =
     any arrays (typed PRNG keys included), and leaves whose dtype drifts between `reset` and `step`
     are cast back to that of `reset` (observation and reward always to a float). An
     `info["truncation"]` that is set ends the episode as truncated rather than terminated, and an
-    `info["survival"]` is passed on.
+    `info["survival"]` and an `info["pace"]` are passed on.
 
     Gradient: `step` is differentiable with respect to the state and the action. `reward` and
     `final_observation` always carry it; where the episode ended the new state is a constant, so
@@ -143,7 +144,7 @@ def episodes(env: Env, episode_length: int, bank_size: int = 128, refresh: int =
         truncated = ~terminated & (limit | own_limit)
         ended = terminated | truncated
 
-        fresh = draw(bank, key)
+        fresh, dtype = draw(bank, key), reached.reward.dtype
         env_state = jax.tree.map(lambda new, old: jnp.where(ended, new, old), fresh, reached)
         following = EpisodeState(env_state, jnp.where(ended, 0, step_count))
         return following, EpisodeStep(
@@ -153,7 +154,8 @@ def episodes(env: Env, episode_length: int, bank_size: int = 128, refresh: int =
             terminated=terminated,
             truncated=truncated,
             finite=finite,
-            survival=jnp.asarray(reached.info.get("survival", 1.0), reached.reward.dtype),
+            survival=jnp.asarray(reached.info.get("survival", 1.0), dtype),
+            pace=jnp.where(finite, jnp.asarray(reached.info.get("pace", 0.0), dtype), 0.0),
         )
 
     return Episodes(

@@ -95,10 +95,10 @@ def _find(name: str) -> Task:
 def _brax(name: str) -> Callable[[str], Env]:
     def build(backend: str) -> Env:
         with quiet_brax():
-            from rpgjax.envs.survival import soft_survival
+            from rpgjax.envs.hints import with_hints
         with quiet_models(), _mjx_in_jax():
             try:
-                return soft_survival(_on_physics(name, backend), name)
+                return with_hints(_on_physics(name, backend), name)
             except NotImplementedError as error:
                 raise ValueError(
                     f"{backend} does not support the task {name!r}: {error}"

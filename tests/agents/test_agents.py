@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from brax.envs import Wrapper
 
 from rpgjax.agents import AGENTS
 from rpgjax.agents.config import check
@@ -142,6 +143,40 @@ def test_rfo_remembers_the_window_it_trained_on():
     assert float(jnp.abs(after.memory.target).sum()) > 0
 
 
+class Paced(Wrapper):
+    """A task that tells a pace, and may pay for it itself."""
+
+    def __init__(self, env, scale=1.0, paid=0.0):
+        super().__init__(env)
+        self.scale, self.paid = scale, paid
+
+    def reset(self, rng):
+        state = self.env.reset(rng)
+        return state.replace(info=state.info | {"pace": jnp.zeros(())})
+
+    def step(self, state, action):
+        pace = jnp.sin(action[0]) + state.obs[0]
+        state = self.env.step(state, action)
+        reward = self.scale * (state.reward + self.paid * pace)
+        return state.replace(reward=reward, info=state.info | {"pace": pace})
+
+
+@pytest.mark.parametrize("name", ["rfo", "shac", "sapo", "rpg_physics"])
+def test_a_bonus_and_a_scale_train_as_if_the_task_paid_so(name):
+    task = analytic.double_integrator()
+    ours = make(name, Paced(task), reward_scale=0.5, pace_bonus=3.0)
+    states, metrics = zip(
+        *(train(agent, 3) for agent in (ours, make(name, Paced(task, scale=0.5, paid=3.0)))),
+        strict=True,
+    )
+    for a, b in zip(*(jax.tree.leaves((s.actor, s.critic)) for s in states), strict=True):
+        np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-5)
+    plain, _ = train(make(name, Paced(task)), 3)
+    moved = jax.tree.map(lambda a, b: jnp.abs(a - b).max(), plain.critic, states[0].critic)
+    assert max(map(float, jax.tree.leaves(moved))) > 1e-3, "it would not be the same without"
+    assert not np.allclose(*(m["train/reward_mean"] for m in metrics)), "told as the task has it"
+
+
 def test_broken_steps_are_no_targets():
     shape = (2, 3)
     window = Transition(
@@ -155,6 +190,7 @@ def test_broken_steps_are_no_targets():
         truncated=jnp.zeros(shape, bool),
         finite=jnp.array([[True, False, True]] * 2),
         survival=jnp.ones(shape),
+        pace=jnp.zeros(shape),
         is_first=jnp.zeros(shape, bool),
         latent=None,
     )

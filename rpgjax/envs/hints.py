@@ -1,8 +1,9 @@
-"""How surely a body stays within the box that its task ends outside of: a chance with a slope.
+"""What a task tells beside its reward, for training alone: how surely it goes on, and how fast it goes.
 
 Hopper, Walker2d, Humanoid and Ant end where a height or an angle leaves a range. That is a step function,
 and no gradient sees it coming. Under noise of a given width the chance to stay inside is smooth; its slope
-says which way is out. It is told in `info["survival"]` and changes nothing else about the task.
+says which way is out. It is told in `info["survival"]`, the velocity forward in `info["pace"]`, and nothing
+else about the task changes.
 """
 
 from collections.abc import Callable
@@ -18,10 +19,15 @@ Bound = tuple[Array, tuple[float, float], float]  # a coordinate, its range, the
 
 HEIGHT = 0.05  # m, width
 ANGLE = 0.05  # rad
+TALL_HEIGHT = 0.2  # m: a humanoid takes a second to fall, and is to feel it from the start
 
 
 def _height(env: Env, state: PipelineState) -> Bound:
     return state.x.pos[0, 2], env._healthy_z_range, HEIGHT
+
+
+def _tall(env: Env, state: PipelineState) -> Bound:
+    return state.x.pos[0, 2], env._healthy_z_range, TALL_HEIGHT
 
 
 def _lean(env: Env, state: PipelineState) -> Bound:
@@ -31,9 +37,10 @@ def _lean(env: Env, state: PipelineState) -> Bound:
 BOUNDS: dict[str, tuple[Callable[[Env, PipelineState], Bound], ...]] = {
     "hopper": (_height, _lean),
     "walker2d": (_height, _lean),
-    "humanoid": (_height,),
+    "humanoid": (_tall,),
     "ant": (_height,),
 }
+PACED = ("ant", "halfcheetah", "hopper", "humanoid", "swimmer", "walker2d")
 
 
 def staying(value: Array, within: tuple[float, float], width: float) -> Array:
@@ -42,28 +49,36 @@ def staying(value: Array, within: tuple[float, float], width: float) -> Array:
     return jax.nn.sigmoid((value - low) / width) * jax.nn.sigmoid((high - value) / width)
 
 
-class SoftSurvival(Wrapper):
-    """A task that tells its chance of survival."""
+class Hints(Wrapper):
+    """A task that tells its chance of survival and its pace, m/s."""
 
-    def __init__(self, env: Env, bounds: tuple[Callable[[Env, PipelineState], Bound], ...]):
+    def __init__(
+        self, env: Env, bounds: tuple[Callable[[Env, PipelineState], Bound], ...], paced: bool
+    ):
         super().__init__(env)
-        self._bounds = bounds
+        self._bounds, self._paced = bounds, paced
 
     def reset(self, rng: Array) -> State:
-        """The task's, with the chance."""
+        """The task's, with the hints."""
         return self._told(self.env.reset(rng))
 
     def step(self, state: State, action: Array) -> State:
-        """The task's, with the chance."""
+        """The task's, with the hints."""
         return self._told(self.env.step(state, action))
 
     def _told(self, state: State) -> State:
-        chance = jnp.ones(())
-        for bound in self._bounds:
-            chance = chance * staying(*bound(self.env.unwrapped, state.pipeline_state))
-        return state.replace(info=state.info | {"survival": chance})
+        hints = {}
+        if self._bounds:
+            chance = jnp.ones(())
+            for bound in self._bounds:
+                chance = chance * staying(*bound(self.env.unwrapped, state.pipeline_state))
+            hints["survival"] = chance
+        if self._paced:
+            hints["pace"] = state.metrics["x_velocity"]
+        return state.replace(info=state.info | hints)
 
 
-def soft_survival(env: Env, name: str) -> Env:
-    """`env` with its chance of survival, where the task called `name` has one."""
-    return SoftSurvival(env, BOUNDS[name]) if name in BOUNDS else env
+def with_hints(env: Env, name: str) -> Env:
+    """`env` with what the task called `name` can tell, if anything."""
+    bounds, paced = BOUNDS.get(name, ()), name in PACED
+    return Hints(env, bounds, paced) if bounds or paced else env

@@ -1,4 +1,4 @@
-"""The chance to stay in a task's box: what it is, where it slopes, and that it changes nothing else."""
+"""What tasks tell beside their reward: the chance to stay in their box, and their pace."""
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +8,7 @@ from brax.envs import Env, State
 
 from rpgjax.envs import analytic, registry
 from rpgjax.envs.episodes import episodes
-from rpgjax.envs.survival import ANGLE, BOUNDS, HEIGHT, soft_survival, staying
+from rpgjax.envs.hints import ANGLE, BOUNDS, HEIGHT, PACED, staying, with_hints
 
 pytestmark = pytest.mark.usefixtures("brax_physics")
 
@@ -75,10 +75,33 @@ def test_episodes_pass_it_on_with_its_slope():
     assert float(slope[0]) == pytest.approx(-chance * (1 - chance) / 0.1, rel=1e-3)
 
 
-def test_a_task_without_a_box_stays_as_it_is():
+@pytest.mark.parametrize("name", PACED)
+def test_paced_tasks_measure_a_velocity(name):
+    """Every task of the list has the metric; a step is traced, not run."""
+    env = registry.make(name, "compliant")
+    state = jax.eval_shape(env.reset, jax.random.key(0))
+    action = jnp.zeros(env.action_size)
+    after = jax.eval_shape(env.step, state, action)
+    assert state.info["pace"].shape == after.info["pace"].shape == ()
+    assert ("survival" in after.info) == (name in BOUNDS)
+
+
+def test_the_pace_is_how_far_the_body_came_in_a_step():
+    env = registry.make("hopper", "spring")
+    before = jax.jit(env.reset)(jax.random.key(0))
+    after = jax.jit(env.step)(before, jnp.ones(env.action_size))
+    came = after.pipeline_state.x.pos[0, 0] - before.pipeline_state.x.pos[0, 0]
+    assert float(after.info["pace"]) == pytest.approx(float(came / env.dt), rel=1e-4)
+    assert abs(float(after.info["pace"])) > 1e-3
+    bare = jax.jit(env.env.step)(before, jnp.ones(env.action_size))
+    assert float(after.reward) == float(bare.reward)
+
+
+def test_a_task_without_hints_stays_as_it_is():
     env = analytic.double_integrator()
-    assert soft_survival(env, "double_integrator") is env
+    assert with_hints(env, "double_integrator") is env
     task = episodes(env, 10, bank_size=2)
     bank = task.sample_bank(jax.random.key(0))
     state = task.reset(bank, jax.random.key(1))
-    assert task.step(bank, state, jnp.zeros(1), jax.random.key(2))[1].survival == 1.0
+    report = task.step(bank, state, jnp.zeros(1), jax.random.key(2))[1]
+    assert report.survival == 1.0 and report.pace == 0.0
