@@ -37,10 +37,10 @@ UPDATES = {  # of the preset's num_envs x horizon environment steps
     "halfcheetah": 500,
     "hopper": 500,
     "walker2d": 500,
-    "humanoid": 500,
+    "humanoid": 700,
     "swimmer": 500,
     "reacher": 600,
-    "pusher": 200,
+    "pusher": 900,
     "inverted_double_pendulum": 200,
 }
 WALKERS = ("ant", "halfcheetah", "hopper", "walker2d")

@@ -4,7 +4,8 @@ Everything is taken about one point, the first link's position, which stands sti
 substep (Featherstone, Rigid Body Dynamics Algorithms, chapters 3, 5 and 7).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple, TypeAlias
 
 import jax
@@ -37,8 +38,10 @@ from rpgjax.physics.spatial import (
     Inertia,
     Spatial,
     apply_inertia,
+    apply_matrix,
     cross_motion,
     cross_wrench,
+    full,
     point_inertia,
     scaled_identity,
     spatial,
@@ -73,6 +76,13 @@ class Moving(NamedTuple):
     dofs: tuple[Spatial, ...]  # motion of each degree of freedom at unit speed
     velocity: Spatial
     drift: Spatial  # acceleration, less gravity's, where no joint accelerates
+
+
+class Tie(NamedTuple):
+    """What acts on a branch's link as it moves against a link of another branch, one that comes before."""
+
+    to: int  # that branch; both have one link, and this one's parent is the world
+    inertia: Inertia  # on the difference of their motions
 
 
 def place_links(branches: Sequence[Branch], q: jax.Array, one: Component) -> list[Placed]:
@@ -173,6 +183,26 @@ def own_inertia(
     return inertia, wrench
 
 
+class Other(NamedTuple):
+    """What a tie sets against the other link, as the joints of this one give way."""
+
+    both: tuple[tuple[Component, ...], ...]  # 6 x 6, a motion of this link to a wrench on the other
+    inertia: Inertia
+    wrench: Spatial
+
+    def giving_way(
+        self, pull: Spatial, pull_back: Spatial, inverse: Component, left: Component
+    ) -> "Other":
+        """Less what one joint gives."""
+        part = times(inverse, pull_back)
+        both = tuple(
+            tuple(sub(c, mul(p, q)) for c, q in zip(row, pull, strict=True))
+            for row, p in zip(self.both, part, strict=True)
+        )
+        inertia = without(self.inertia, pull_back, inverse)
+        return Other(both, inertia, sum_of(self.wrench, times(left, part)))
+
+
 def accelerations(
     branches: Sequence[Branch],
     inertias: list[Inertia],
@@ -180,6 +210,7 @@ def accelerations(
     moving: list[Moving],
     drives: list[list[tuple[Component, Component]]],
     one: Component,
+    ties: Mapping[int, Tie] = MappingProxyType({}),
 ) -> list[Rows]:
     """Of every degree of freedom by branch: the articulated-body algorithm.
 
@@ -190,22 +221,38 @@ def accelerations(
         moving: the joints' motions.
         drives: by branch and degree of freedom, the force along it, and the rotor's inertia.
         one: see :func:`components.fence`.
+        ties: by branch, where it has one.
     """
     inertias, wrenches = list(inertias), list(wrenches)
     ways = []  # by branch, by degree of freedom: both from the last
+    sideways: dict[
+        int, list[Spatial]
+    ] = {}  # by tied branch: what its joints feel of the other link
     for index in reversed(range(len(branches))):
         branch = branches[index]
         inertia, wrench, way = inertias[index], wrenches[index], []
+        tie = ties.get(index)
+        if tie is not None:
+            inertia = sum_of(inertia, tie.inertia)
+            other = Other(full(times(-1.0, tie.inertia)), tie.inertia, NOTHING)
+            sideways[index] = []
         for motion, (force, rotor) in zip(
             reversed(moving[index].dofs), reversed(drives[index]), strict=True
         ):
             pull = fence(apply_inertia(inertia, motion), one)
             inverse = fence(1.0 / jnp.asarray(add(dot(motion, pull), rotor)), one)
             left = fence(sub(force, dot(motion, wrench)), one)
+            if tie is not None:
+                pull_back = fence(apply_matrix(other.both, motion), one)
+                sideways[index].append(pull_back)
+                other = fence(other.giving_way(pull, pull_back, inverse, left), one)
             inertia = fence(without(inertia, pull, inverse), one)
             wrench = fence(sum_of(wrench, times(mul(inverse, left), pull)), one)
             way.append((pull, inverse, left))
         ways.append(way)
+        if tie is not None:
+            inertias[tie.to] = sum_of(inertias[tie.to], other.inertia)
+            wrenches[tie.to] = sum_of(wrenches[tie.to], other.wrench)
         if branch.parent is not None:
             rows = len(branches[branch.parent].links)
             more = to_parents((inertia, wrench), branch.parent_rows, len(branch.links), rows)
@@ -216,6 +263,12 @@ def accelerations(
         motion_now = NOTHING
         if branch.parent is not None:
             motion_now = of_parents(reached[branch.parent], branch.parent_rows)
+        if index in ties:  # what the other link's motion takes off every joint's force
+            beyond = reached[ties[index].to]
+            way = [
+                (pull, inverse, sub(left, dot(pull_back, beyond)))
+                for (pull, inverse, left), pull_back in zip(way, sideways[index], strict=True)
+            ]
         found = []
         for motion, (pull, inverse, left) in zip(moving[index].dofs, reversed(way), strict=True):
             rate = fence(mul(inverse, sub(left, dot(pull, motion_now))), one)

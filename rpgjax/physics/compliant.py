@@ -45,7 +45,7 @@ def compliant(env: PipelineEnv, compliance: Compliance = Compliance()) -> Pipeli
 
     A physics step is the environment's own step in as few parts as `compliance.longest_step` allows, each
     recomputed in the backward pass. The pipeline's state is Brax's base state: q, qd, x and xd. Systems
-    with contacts between links take a slower path.
+    with contacts between links, but for capsules on an arm and on what it pushes, take a slower path.
 
     Raises:
         ValueError: the environment was not built for `generalized`.

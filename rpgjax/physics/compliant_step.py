@@ -14,9 +14,8 @@ import numpy as np
 
 from rpgjax.physics.actuators import joint_forces
 from rpgjax.physics.articulated import (
-    Moving,
-    Placed,
     Rows,
+    Tie,
     accelerations,
     first_link,
     move_links,
@@ -25,10 +24,10 @@ from rpgjax.physics.articulated import (
 )
 from rpgjax.physics.batched_step import Physics
 from rpgjax.physics.compliance import press
-from rpgjax.physics.compliant_system import FAR, Branch, CompliantSystem, Dof
+from rpgjax.physics.compliant_contacts import of_the_ground, of_two_links
+from rpgjax.physics.compliant_system import FAR, CompliantSystem, Dof
 from rpgjax.physics.components import (
     Component,
-    Vector,
     add,
     apply,
     dot,
@@ -44,20 +43,14 @@ from rpgjax.physics.components import (
     total,
 )
 from rpgjax.physics.fluid import drag
-from rpgjax.physics.rows import accumulate, take
+from rpgjax.physics.rows import take
 from rpgjax.physics.spatial import (
     NOTHING,
-    Inertia,
-    Spatial,
-    applied,
     at,
     halves,
-    point_inertia,
-    scaled_identity,
     sum_of,
     times,
 )
-from rpgjax.physics.trees import of_parents
 
 Coordinates: TypeAlias = tuple[jax.Array, jax.Array]
 """Brax's q and qd, (q, batch) and (qd, batch)."""
@@ -72,63 +65,6 @@ class Outputs(NamedTuple):
     rotation: jax.Array  # (links, 4, batch)
     angular: jax.Array  # (links, 3, batch)
     velocity: jax.Array  # (links, 3, batch), of the links' frames
-
-
-def _of_contacts(
-    system: CompliantSystem,
-    branch: Branch,
-    where: Placed,
-    moving: Moving,
-    origin: Vector,
-    one: Component,
-) -> tuple[Inertia, Spatial]:
-    """What contacts add to a link's inertia, and their wrench on it at the speed as it is."""
-    known, count = branch.contacts, len(branch.links)
-    position, matrix, velocity = of_parents(
-        (where.position, where.matrix, moving.velocity), known.rows
-    )
-    if known.slots > 1:
-        position, matrix, velocity = jax.tree.map(
-            lambda c: c if isinstance(c, float) else c[None], (position, matrix, velocity)
-        )
-    n = known.normal
-    centre = plus(position, apply(matrix, known.centre))
-    gap = jnp.asarray(sub(sub(dot(centre, n), known.height), known.radius))
-    point = minus(minus(centre, scale(add(known.radius, 0.5 * gap), n)), origin)
-    point, gap = fence((point, gap), one)
-    moved = at(velocity, point)
-    speed = jnp.asarray(dot(moved, n))
-    slide = minus(moved, scale(speed, n))
-    push, resist, load = press(
-        gap,
-        speed,
-        system.stiffness,
-        system.damping,
-        system.compliance.smoothing,
-        system.timestep,
-    )
-    if known.exists is not None:
-        push, resist, load = (mul(known.exists, c) for c in (push, resist, load))
-    slip = add(dot(slide, slide), system.compliance.slip**2)
-    slow = mul(known.friction, load) / jnp.sqrt(jnp.asarray(slip))
-    push, resist, slow = fence((push, resist, slow), one)
-    force = minus(scale(push - mul(resist, speed), n), scale(slow, slide))
-    extra = resist - slow
-    matrix = tuple(
-        plus(row, scale(mul(extra, c), n)) for row, c in zip(scaled_identity(slow), n, strict=True)
-    )
-    inertia = times(system.timestep, point_inertia(point, fence(matrix, one)))
-    wrench = applied(fence(force, one), point)
-    if known.slots > 1:
-        inertia, wrench = jax.tree.map(
-            lambda c: c if isinstance(c, float) else jnp.sum(c, axis=0), (inertia, wrench)
-        )
-    if known.rows is not None:
-        inertia, wrench = jax.tree.map(
-            lambda c: c if isinstance(c, float) else accumulate(c, known.rows, count),
-            (inertia, wrench),
-        )
-    return inertia, wrench
 
 
 def _at_stop(
@@ -169,7 +105,7 @@ def substep(
         inertia, wrench = own_inertia(branch, where, how, origin)
         outside = NOTHING
         if branch.contacts is not None:
-            more, outside = _of_contacts(system, branch, where, how, origin, one)
+            more, outside = of_the_ground(system, branch, where, how, origin, one)
             inertia = sum_of(inertia, more)
         if branch.fluid is not None:
             centre = minus(plus(where.position, apply(where.matrix, branch.centre)), origin)
@@ -191,7 +127,14 @@ def substep(
             )
             drive.append((force, add(dof.armature, mul(system.timestep, resist))))
         drives.append(drive)
-    found = accelerations(system.branches, inertias, wrenches, moving, drives, one)
+    ties = {}
+    for first, second, touch in system.touches:
+        pair = tuple((placed[i], moving[i]) for i in (first, second))
+        inertia, wrench = of_two_links(system, touch, pair, origin, one)
+        ties[second] = Tie(first, fence(inertia, one))
+        wrenches[first] = fence(sum_of(wrenches[first], wrench), one)
+        wrenches[second] = fence(sum_of(wrenches[second], times(-1.0, wrench)), one)
+    found = accelerations(system.branches, inertias, wrenches, moving, drives, one, ties)
     return _integrate(system, q, qd, found, one)
 
 

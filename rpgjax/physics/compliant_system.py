@@ -6,6 +6,7 @@ import numpy as np
 from brax.base import Q_WIDTHS, QD_WIDTHS, System
 
 from rpgjax.physics.actuators import Actuators, actuators
+from rpgjax.physics.capsules import Touch, touches
 from rpgjax.physics.compliance import Compliance, Stops, constants
 from rpgjax.physics.components import Component, Quaternion, Vector, constant, constant_vector
 from rpgjax.physics.fluid import Fluid, fluid
@@ -64,6 +65,7 @@ class CompliantSystem(NamedTuple):
     """Constants of a Brax system."""
 
     branches: tuple[Branch, ...]  # parents before children
+    touches: tuple[tuple[int, int, Touch], ...]  # branches of two links, each the only one in it
     place: tuple[int, ...]  # row of each of Brax's links when the branches are concatenated
     gravity: Vector
     timestep: float
@@ -80,7 +82,9 @@ def compliant_system(sys: System, compliance: Compliance, timestep: float) -> Co
     Raises:
         UnsupportedSystemError: it has something that the fast path does not know.
     """
-    points = ground_points(sys, np.zeros((sys.num_links(), 3)))
+    points = ground_points(sys, np.zeros((sys.num_links(), 3)), between_links=True)
+    touching = touches(sys)
+    apart = {link for touch in touching for link in touch.links}
     known = constants(sys, compliance)
     stops = {}
     if known.stops is not None:
@@ -103,10 +107,11 @@ def compliant_system(sys: System, compliance: Compliance, timestep: float) -> Co
             )
         return tuple(map(bool, turns))
 
-    groups: dict[tuple[tuple[bool, ...], int], list[int]] = {}
+    groups: dict[tuple[tuple[bool, ...], int, int], list[int]] = {}
     group_of: dict[int, int] = {-1: -1}
     for link, parent in enumerate(map(int, sys.link_parents)):
-        key = pattern(link), group_of[parent]
+        # A link that touches another is a branch of its own.
+        key = pattern(link), group_of[parent], link if link in apart else -1
         groups.setdefault(key, []).append(link)
         group_of[link] = list(groups).index(key)
     members = list(groups.values())
@@ -161,10 +166,11 @@ def compliant_system(sys: System, compliance: Compliance, timestep: float) -> Co
             fluid=fluid(sys, links),
         )
 
-    branches = tuple(branch(*key, links) for key, links in groups.items())
+    branches = tuple(branch(*key[:2], links) for key, links in groups.items())
     order = [link for links in members for link in links]
     return CompliantSystem(
         branches=branches,
+        touches=tuple((*(group_of[link] for link in touch.links), touch) for touch in touching),
         place=tuple(order.index(link) for link in range(sys.num_links())),
         gravity=constant_vector(np.asarray(sys.gravity)[None]),
         timestep=timestep,

@@ -57,8 +57,20 @@ class Point(NamedTuple):
     restitution: float
 
 
-def ground_points(sys: System, centre: np.ndarray) -> list[Point]:
+def combined_friction(sys: System, first: int, second: int) -> float:
+    """Sliding friction between two geometries: the larger one, or that of the one with priority."""
+    rank = int(sys.geom_priority[first]) - int(sys.geom_priority[second])
+    friction = np.asarray(sys.geom_friction)[[first, second], 0]
+    return float(friction.max() if rank == 0 else friction[0 if rank > 0 else 1])
+
+
+def ground_points(sys: System, centre: np.ndarray, between_links: bool = False) -> list[Point]:
     """Every sphere that may touch a plane; ``centre`` (links, 3) is where the centres of mass are.
+
+    Args:
+        sys: the system.
+        centre: where the points are seen from.
+        between_links: leave out pairs of two links, which the caller knows what to do with.
 
     Raises:
         UnsupportedSystemError: another pair of geometries may touch, or not all pairs at once.
@@ -72,19 +84,18 @@ def ground_points(sys: System, centre: np.ndarray) -> list[Point]:
         np.asarray(x, np.float64) for x in (sys.geom_pos, sys.geom_quat, sys.geom_size)
     )
     rotation = rotation / np.linalg.norm(rotation, axis=-1, keepdims=True)
-    friction, elasticity = np.asarray(sys.geom_friction), np.asarray(sys.elasticity)
+    elasticity = np.asarray(sys.elasticity)
     up = np.array([0.0, 0.0, 1.0])
     points = []
     for plane, geom, pair in geom_pairs(sys):
         types = int(sys.geom_type[plane]), int(sys.geom_type[geom])
         link, ground = int(sys.geom_bodyid[geom]) - 1, int(sys.geom_bodyid[plane]) - 1
+        if between_links and -1 not in (link, ground):
+            continue
         if types[0] != plane_type or types[1] not in (sphere, capsule) or ground != -1:
             raise UnsupportedSystemError(f"a contact between geometry types {types}")
         if pair != -1 or link == -1:
             raise UnsupportedSystemError("an explicit contact pair, or a contact within the world")
-        rank = int(sys.geom_priority[plane]) - int(sys.geom_priority[geom])
-        pair_friction = friction[[plane, geom], 0]
-        slip = pair_friction.max() if rank == 0 else pair_friction[0 if rank > 0 else 1]
         normal = rotate(rotation[plane], up)
         axis = rotate(rotation[geom], up) * size[geom, 1]
         for offset in (axis, -axis) if types[1] == capsule else (0.0 * axis,):
@@ -94,7 +105,7 @@ def ground_points(sys: System, centre: np.ndarray) -> list[Point]:
                 radius=float(size[geom, 0]),
                 normal=normal,
                 height=float(position[plane] @ normal),
-                friction=float(slip),
+                friction=combined_friction(sys, plane, geom),
                 restitution=1.0 + 0.5 * float(elasticity[plane] + elasticity[geom]),
             )
             points.append(point)

@@ -81,6 +81,16 @@ def apply_inertia(inertia: Inertia, motion: Spatial) -> Spatial:
     return tuple(total([mul(inertia[_PLACE[i, j]], motion[j]) for j in range(6)]) for i in range(6))
 
 
+def full(inertia: Inertia) -> tuple[tuple[Component, ...], ...]:
+    """All 36 entries of an inertia, row by row."""
+    return tuple(tuple(inertia[_PLACE[i, j]] for j in range(6)) for i in range(6))
+
+
+def apply_matrix(matrix: Sequence[Sequence[Component]], motion: Spatial) -> Spatial:
+    """The wrench of a motion, by 6 x 6 entries that need not be symmetric."""
+    return tuple(total([mul(c, x) for c, x in zip(row, motion, strict=True)]) for row in matrix)
+
+
 def point_inertia(point: Vector, matrix: Sequence[Vector]) -> Inertia:
     """What maps motion to the wrench of the force `matrix` (3 rows, symmetric) times a point's velocity."""
     units: tuple[Vector, ...] = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))

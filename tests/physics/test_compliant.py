@@ -14,6 +14,7 @@ from rpgjax.envs import registry
 from rpgjax.envs.quiet import quiet_models
 from rpgjax.physics import compliant_dense, compliant_step
 from rpgjax.physics.batched_step import batched_step
+from rpgjax.physics.capsules import closest
 from rpgjax.physics.compliance import Compliance, constants, press
 from rpgjax.physics.compliant import compliant, dense_pipeline, fast_pipeline
 from rpgjax.physics.compliant_dense import solve
@@ -254,6 +255,63 @@ def swimmer():
         )
 
 
+def pushing():
+    """An arm whose fingers touch an object that turns and slides, and another object."""
+    with quiet_models():
+        return mjcf.loads(
+            """<mujoco><compiler angle="degree"/><default>
+            <geom contype="0" conaffinity="0"/></default><worldbody>
+            <body pos="0 0 0.3"><joint type="hinge" axis="0 0.6 0.8" armature="0.04"/>
+            <geom type="capsule" fromto="0.3 0.1 0 0.6 0.2 0" size="0.05" conaffinity="1" friction="0.7 0 0"/>
+            <geom type="capsule" fromto="0.5 0.1 0.1 0.5 0.1 -0.1" size="0.05" conaffinity="1"/></body>
+            <body pos="0.62 0.12 0.3"><joint type="slide" axis="1 0 0" damping="0.5"/><joint axis="0 1 1"/>
+            <geom type="capsule" fromto="0 0 -0.1 0 0.02 0.1" size="0.06" contype="1"
+                friction="0.9 0 0"/></body>
+            <body pos="0 2 0.3"><joint type="slide" axis="1 0 0" damping="0.5"/><joint axis="0 1 1"/>
+            <geom type="sphere" size="0.06"/></body></worldbody></mujoco>"""
+        )
+
+
+def test_links_that_push_each_other_are_the_whole_matrix_at_once(x64):
+    """But for where two capsules are closest: MJX keeps its quotients from 0 by 1e-6."""
+    sys, compliance, timestep = pushing(), Compliance(), 0.01
+    known, fast = constants(sys, compliance), compliant_system(sys, compliance, timestep)
+    draw = np.random.default_rng(0)
+    q, qd = (jnp.asarray(k * draw.normal(size=(6, sys.q_size()))) for k in (0.05, 1.0))
+    tau = jnp.zeros((sys.qd_size(), len(q)))
+    weights = jnp.asarray(draw.normal(size=qd.shape))
+
+    def dense(q, qd):
+        step = partial(compliant_dense.substep, sys, known, compliance, timestep)
+        return jax.vmap(lambda q, qd: step(q, qd, jnp.zeros(0))[1])(q, qd)
+
+    def ours(q, qd):
+        return compliant_step.substep(fast, (q.T, qd.T), tau)[1].T
+
+    def both(step):
+        seen = jax.jit(jax.value_and_grad(lambda q, qd: jnp.sum(weights * step(q, qd)), (0, 1)))
+        return seen(q, qd)[1], jax.jit(step)(q, qd)
+
+    (expected, theirs), (gradient, found) = both(dense), both(ours)
+    np.testing.assert_allclose(found, theirs, rtol=2e-4, atol=1e-4)
+    for a, b in zip(gradient, expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3)
+    pushed = np.abs(np.asarray(theirs - qd))[:, 1:3].max(1)
+    assert pushed.max() > 1.0 and pushed.min() < 0.1, "some touch, some do not"
+
+
+def test_the_closest_points_of_two_segments_are_those_of_a_search():
+    draw = np.random.default_rng(1)
+    grid = np.linspace(-1, 1, 201)
+    for _ in range(20):
+        (p, u), (q, v) = draw.normal(size=(2, 2, 3))
+        there = p + grid[:, None, None] * u - q - grid[:, None] * v
+        lowest = np.sqrt((there**2).sum(-1)).min()
+        s, t = closest((tuple(p), tuple(q)), (tuple(u), tuple(v)))
+        found = np.linalg.norm(p + s * u - q - t * v)
+        assert lowest - 0.02 <= found <= lowest + 1e-6
+
+
 def weights_like(tree):
     draw = np.random.default_rng(7)
     return jax.tree.map(lambda x: jnp.asarray(draw.normal(size=x.shape)), tree)
@@ -313,11 +371,19 @@ def test_tasks_take_the_fast_path_and_it_is_the_slow_one(name, x64):
 
 
 def test_what_the_fast_path_does_not_know_takes_the_slow_one():
-    with pytest.raises(UnsupportedSystemError):
-        compliant_system(task_system("pusher"), Compliance(), 0.01)
-    env = registry.make("pusher", "compliant")
-    state = jax.jit(env.step)(jax.jit(env.reset)(jax.random.key(0)), jnp.zeros(7))
-    assert np.all(np.isfinite(state.obs))
+    balls = "".join(
+        f"""<body pos="{x} 0 0.5"><joint type="slide" axis="1 0 0"/><joint type="slide" axis="0 0 1"/>
+        <geom type="sphere" size="0.1"/></body>"""
+        for x in (0.0, 0.15)
+    )
+    with quiet_models():
+        sys = mjcf.loads(f"<mujoco><worldbody>{balls}</worldbody></mujoco>")
+    with pytest.raises(UnsupportedSystemError, match="something else than capsules"):
+        compliant_system(sys, Compliance(), 0.01)
+    pipeline = dense_pipeline(sys, Compliance(), 0.01, 2)
+    start = pipeline.init(sys.init_q, jnp.zeros(4))
+    after = jax.jit(pipeline.step)(start, jnp.zeros(0))
+    assert float(after.qd[2] - after.qd[0]) > 0.01, "they push each other apart"
 
 
 def test_an_environment_step_is_its_substeps_and_so_is_its_gradient(x64):
