@@ -5,8 +5,9 @@ python experiments/brax_suite/run.py hopper-rfo       only these
 python experiments/brax_suite/run.py --report         only the figures and the tables
 
 Settings are the presets: `rpgjax train rfo --env hopper --backend compliant` does the same. Cells that
-end in `-smoothed` train for Brax's own spring physics, with the slopes of compliant contact; those that
-end in `-ppo` are Brax's PPO on compliant contact, one seed, ten minutes, for comparison.
+end in `-spring-smoothed` and `-generalized-smoothed` train for Brax's own physics, with the slopes of
+compliant contact; those that end in `-ppo` are Brax's PPO on compliant contact, one seed, ten minutes, for
+comparison.
 """
 
 import argparse
@@ -40,7 +41,7 @@ UPDATES = {  # of the preset's num_envs x horizon environment steps
     "humanoid": 700,
     "swimmer": 500,
     "reacher": 600,
-    "pusher": 900,
+    "pusher": 500,
     "inverted_double_pendulum": 200,
 }
 WALKERS = ("ant", "halfcheetah", "hopper", "walker2d")
@@ -63,8 +64,8 @@ class Cell(NamedTuple):
     @property
     def name(self) -> str:
         """What the command line calls it."""
-        smoothed = "" if self.backend == "compliant" else "-smoothed"
-        return f"{self.task}-{self.algorithm}{smoothed}"
+        physics = "" if self.backend == "compliant" else f"-{self.backend}"
+        return f"{self.task}-{self.algorithm}{physics}"
 
     @property
     def experiment(self) -> Experiment:
@@ -88,7 +89,7 @@ CELLS = {
     cell.name: cell
     for cell in (
         *(Cell(task, name) for task in UPDATES for name in ("rfo", "shac", "sapo")),
-        *(Cell(task, "rfo", "spring-smoothed") for task in WALKERS),
+        *(Cell(task, "rfo", f"{exact}-smoothed") for task in WALKERS for exact in ALSO_ON),
         *(Cell(task, "ppo") for task in ARMS),
     )
 }
