@@ -118,6 +118,10 @@ def evaluate(arguments: list[str]) -> int:
 def render(arguments: list[str]) -> int:
     """Write a page with an episode to watch, offline."""
     options = parse(RenderOptions, "render", arguments)
+    if options.out is not None and options.out.suffix == ".png":
+        raise RunError(
+            f"--out is the page: {options.out.with_suffix('.html')} (stills beside it)", 2
+        )
     with _quiet():
         from rpgjax.training import launch
         from rpgjax.training.programs import enable_compilation_cache

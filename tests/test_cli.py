@@ -27,6 +27,7 @@ from rpgjax.cli import main
         ("eval /nowhere", "no run folder"),
         ("eval /nowhere --episodes 0", "--episodes is 0"),
         ("render /nowhere", "no run folder"),
+        ("render /nowhere --out x.png", "--out is the page: x.html"),
         ("plot", "at least one run folder"),
         ("plot /nowhere", "no metrics"),
         ("list everything", "everything"),
