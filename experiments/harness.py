@@ -223,12 +223,13 @@ def report(experiment: Experiment) -> None:
     fill_readme(experiment.folder, table(experiment))
 
 
-def fill_readme(folder: Path, text: str) -> None:
+def fill_readme(folder: Path, text: str, mark: str = "results") -> None:
     """Prints a table and puts it between the marks in the folder's README.md."""
     readme = folder / "README.md"
-    before, _, rest = readme.read_text().partition("<!-- results -->")
-    _, _, after = rest.partition("<!-- /results -->")
-    readme.write_text(f"{before}<!-- results -->\n{text}\n<!-- /results -->{after}")
+    opens, closes = f"<!-- {mark} -->", f"<!-- /{mark} -->"
+    before, _, rest = readme.read_text().partition(opens)
+    _, _, after = rest.partition(closes)
+    readme.write_text(f"{before}{opens}\n{text}\n{closes}{after}")
     print(text)
 
 

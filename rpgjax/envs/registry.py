@@ -12,8 +12,10 @@ from rpgjax.envs.quiet import quiet_brax, quiet_models
 if TYPE_CHECKING:
     # Importing Brax takes seconds, and `rpgjax --help` only wants the names.
     from brax.envs import Env
+
+    from rpgjax.physics.compliance import Compliance
 else:
-    Env = Any
+    Env = Compliance = Any
 
 _EXACT = ("spring", "positional", "generalized", "mjx")  # Brax's own; the first is the default
 _SMOOTHED = "-smoothed"  # an exact one forward, compliant backward
@@ -113,19 +115,24 @@ def _on_physics(name: str, backend: str) -> Env:
         from brax import envs
 
         from rpgjax.physics.backends import differentiable
-        from rpgjax.physics.compliance import Compliance
         from rpgjax.physics.compliant import compliant
         from rpgjax.physics.fluid import repair_brax
         from rpgjax.physics.surrogate import surrogate
     repair_brax()
     if backend in _EXACT:
         return differentiable(envs.get_environment(name, backend=backend))
-    softness = Compliance(**_SOFTNESS.get(name, {}))
-    smooth = compliant(envs.get_environment(name, backend="generalized"), softness)
+    smooth = compliant(envs.get_environment(name, backend="generalized"), softness(name))
     if backend == "compliant":
         return smooth
     exact = envs.get_environment(name, backend=backend.removesuffix(_SMOOTHED))
     return surrogate(differentiable(exact), smooth)
+
+
+def softness(name: str) -> Compliance:
+    """How soft contacts and stops are where the task called `name` runs on `compliant`."""
+    with quiet_brax():
+        from rpgjax.physics.compliance import Compliance
+    return Compliance(**_SOFTNESS.get(name, {}))
 
 
 @contextlib.contextmanager
