@@ -41,7 +41,7 @@ UPDATES = {  # of the preset's num_envs x horizon environment steps
     "humanoid": 700,
     "swimmer": 500,
     "reacher": 600,
-    "pusher": 500,
+    "pusher": 200,
     "inverted_double_pendulum": 200,
 }
 WALKERS = ("ant", "halfcheetah", "hopper", "walker2d")
