@@ -225,9 +225,7 @@ def accelerations(
     """
     inertias, wrenches = list(inertias), list(wrenches)
     ways = []  # by branch, by degree of freedom: both from the last
-    sideways: dict[
-        int, list[Spatial]
-    ] = {}  # by tied branch: what its joints feel of the other link
+    sideways: dict[int, list[Spatial]] = {}  # by tied branch: wrenches on the other link
     for index in reversed(range(len(branches))):
         branch = branches[index]
         inertia, wrench, way = inertias[index], wrenches[index], []
