@@ -25,7 +25,12 @@ from rpgjax.physics.components import (
     scale,
     sub,
 )
-from rpgjax.physics.ground import UnsupportedSystemError, combined_friction, rotate
+from rpgjax.physics.ground import (
+    UnsupportedSystemError,
+    combined_friction,
+    refuse_limits,
+    rotate,
+)
 
 PARALLEL = (
     1e-6  # of the product of two squared lengths: below that, no point is closer than another
@@ -58,15 +63,20 @@ def touches(sys: System) -> list[Touch]:
     capsule = int(mjtGeom.mjGEOM_CAPSULE)
     bodies = np.asarray(sys.geom_bodyid) - 1
     found: dict[tuple[int, int], list[tuple[int, int]]] = {}
-    for geoms in ((int(a), int(b)) for a, b, _ in geom_pairs(sys)):
+    for *pair, explicit in geom_pairs(sys):
+        geoms = int(pair[0]), int(pair[1])
         links = tuple(int(bodies[geom]) for geom in geoms)
         if -1 in links:
             continue  # the ground's
+        if explicit != -1:
+            raise UnsupportedSystemError("an explicit contact pair")
         if any(int(sys.geom_type[geom]) != capsule for geom in geoms):
             raise UnsupportedSystemError("links that touch with something else than capsules")
         order = sorted(range(2), key=lambda i: links[i])
         key = links[order[0]], links[order[1]]
         found.setdefault(key, []).append((geoms[order[0]], geoms[order[1]]))
+    if found:
+        refuse_limits(sys)
     alone = [second for _, second in found]
     for first, second in found:
         stands_alone = sys.link_parents[second] == -1 and second not in sys.link_parents

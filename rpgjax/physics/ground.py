@@ -109,11 +109,17 @@ def ground_points(sys: System, centre: np.ndarray, between_links: bool = False) 
                 restitution=1.0 + 0.5 * float(elasticity[plane] + elasticity[geom]),
             )
             points.append(point)
+    if points:
+        refuse_limits(sys)
+    return points
+
+
+def refuse_limits(sys: System) -> None:
+    """Raises UnsupportedSystemError where not all contacts count at once."""
     model = sys.mj_model
     numeric = {model.numeric(i).name for i in range(model.nnumeric)} if model else set()
-    if points and numeric & {"max_contact_points", "max_geom_pairs"}:
+    if numeric & {"max_contact_points", "max_geom_pairs"}:
         raise UnsupportedSystemError("a limit on the number of contacts")
-    return points
 
 
 def contacts(points: list[Point], links: list[int]) -> Contacts | None:

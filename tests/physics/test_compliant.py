@@ -370,6 +370,26 @@ def test_tasks_take_the_fast_path_and_it_is_the_slow_one(name, x64):
     np.testing.assert_allclose(a.x.pos, b.x.pos, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        ('<contact><pair geom1="a" geom2="b"/></contact>', "explicit contact pair"),
+        ('<custom><numeric name="max_contact_points" data="1"/></custom>', "limit on the number"),
+    ],
+)
+def test_links_that_touch_by_other_rules_are_not_for_the_fast_path(more, says):
+    touch = "0" if "pair" in more else "1"  # MuJoCo's own rule, or the explicit pair
+    balls = "".join(
+        f"""<body pos="{x} 0 0.5"><joint type="slide" axis="1 0 0"/>
+        <geom name="{name}" type="capsule" size="0.1 0.1" contype="{touch}"/></body>"""
+        for name, x in (("a", 0.0), ("b", 0.15))
+    )
+    with quiet_models():
+        sys = mjcf.loads(f"<mujoco><worldbody>{balls}</worldbody>{more}</mujoco>")
+    with pytest.raises(UnsupportedSystemError, match=says):
+        compliant_system(sys, Compliance(), 0.01)
+
+
 def test_what_the_fast_path_does_not_know_takes_the_slow_one():
     balls = "".join(
         f"""<body pos="{x} 0 0.5"><joint type="slide" axis="1 0 0"/><joint type="slide" axis="0 0 1"/>
