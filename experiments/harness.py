@@ -129,15 +129,10 @@ def replayed(run: Any) -> Any:
 
 def provenance(run: Any) -> dict[str, Any]:
     """Where a run's numbers come from."""
-    from rpgjax.training.runs import device_description, git_commit, versions
+    from rpgjax.training.runs import origin
     from rpgjax.training.settings import settings_to_json
 
-    return {
-        "settings": settings_to_json(run.settings),
-        "versions": versions(),
-        "git_commit": git_commit(),
-        "device": device_description(),
-    }
+    return {"settings": settings_to_json(run.settings)} | origin()
 
 
 def cost(run: Any) -> dict[str, float]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from rpgjax.training.bench import ROOT
 from rpgjax.training.bench_sides import prepare_peer
-from rpgjax.training.runs import device_description, git_commit, versions
+from rpgjax.training.runs import origin
 
 FOLDER = Path(__file__).parent
 PINS = FOLDER / "bench" / "constraints-peer.txt"
@@ -65,6 +65,5 @@ def evaluations(command: list[str], enough: Callable[[Point], bool], ours: bool)
 
 def keep(path: Path, points: list[Point], seed: int) -> None:
     """Writes a trainer's evaluations, and where they come from."""
-    content = {"evaluations": points, "seed": seed, "versions": versions()}
-    content |= {"git_commit": git_commit(), "device": device_description()}
+    content = {"evaluations": points, "seed": seed} | origin()
     path.write_text(json.dumps(content, indent=1) + "\n")

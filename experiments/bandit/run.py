@@ -35,7 +35,7 @@ import rpgjax
 from rpgjax.agents import AGENTS
 from rpgjax.envs.analytic import bandit, bandit_reward
 from rpgjax.training.programs import over_seeds
-from rpgjax.training.runs import device_description, git_commit, versions
+from rpgjax.training.runs import origin
 from rpgjax.training.settings import settings_to_json
 
 FOLDER = Path(__file__).parent
@@ -156,9 +156,7 @@ def train(algorithm: str, information: float) -> dict[str, Any]:
         "sampled_return": returns[0].tolist(),  # (seed, block)
         "mode_return": returns[1].tolist(),
         "actions": np.asarray(sampled[:, -1, :64]).round(4).tolist(),  # (seed, 64), at the end
-        "versions": versions(),
-        "git_commit": git_commit(),
-        "device": device_description(),
+        **origin(),
     }
 
 

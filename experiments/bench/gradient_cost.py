@@ -17,7 +17,7 @@ import jax
 
 from rpgjax.envs import registry
 from rpgjax.envs.quiet import quiet_brax, quiet_models
-from rpgjax.training.runs import device_description, git_commit, versions
+from rpgjax.training.runs import origin
 
 with quiet_brax():
     from brax import envs
@@ -89,8 +89,7 @@ def main() -> None:
                 cells = [name, str(size), side, forward, gradient]
                 cells += [f"{found['ratio']:.1f}", f"{found['compile_seconds']:.0f}"]
                 print(f"| {' | '.join(cells)} |", flush=True)
-    content = {"rows": rows, "versions": versions(), "git_commit": git_commit()}
-    content["device"] = device_description()
+    content = {"rows": rows} | origin()
     path = Path(__file__).with_name("gradient_cost.json")
     path.write_text(json.dumps(content, indent=1) + "\n")
 

@@ -29,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from harness import fill_readme
 
 from rpgjax.envs import registry
-from rpgjax.training.runs import device_description, git_commit, versions
+from rpgjax.training.runs import origin
 
 FOLDER = Path(__file__).parent
 HORIZON, NUM_ENVS, SEED = 32, 64, 0
@@ -94,12 +94,7 @@ def run(cell: Cell, seconds: float) -> None:
             content["error"] = f"stopped after {seconds:.0f} s"
         except subprocess.CalledProcessError as error:
             content["error"] = (error.stderr.strip().splitlines() or ["it said nothing"])[-1]
-    content |= {
-        "seconds": round(time.perf_counter() - began, 1),
-        "versions": versions(),
-        "git_commit": git_commit(),
-        "device": device_description(),
-    }
+    content |= {"seconds": round(time.perf_counter() - began, 1)} | origin()
     cell.results.write_text(json.dumps(content, indent=1) + "\n")
 
 

@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from harness import fill_readme
 
-from rpgjax.training.runs import device_description, git_commit, versions
+from rpgjax.training.runs import origin
 
 FOLDER = Path(__file__).parent
 RESULTS = FOLDER / "results" / "softness.json"
@@ -57,9 +57,7 @@ def measure(changes: dict[str, float]) -> dict[str, Any]:
         "largest": float(norms.max()),
         "nonfinite": broken,
         "gradient_steps_per_second": steps,
-        "versions": versions(),
-        "git_commit": git_commit(),
-        "device": device_description(),
+        **origin(),
     }
 
 

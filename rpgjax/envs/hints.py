@@ -7,6 +7,7 @@ else about the task changes.
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -22,12 +23,8 @@ ANGLE = 0.05  # rad
 TALL_HEIGHT = 0.2  # m: a humanoid takes a second to fall, and is to feel it from the start
 
 
-def _height(env: Env, state: PipelineState) -> Bound:
-    return state.x.pos[0, 2], env._healthy_z_range, HEIGHT
-
-
-def _tall(env: Env, state: PipelineState) -> Bound:
-    return state.x.pos[0, 2], env._healthy_z_range, TALL_HEIGHT
+def _height(env: Env, state: PipelineState, width: float = HEIGHT) -> Bound:
+    return state.x.pos[0, 2], env._healthy_z_range, width
 
 
 def _lean(env: Env, state: PipelineState) -> Bound:
@@ -37,7 +34,7 @@ def _lean(env: Env, state: PipelineState) -> Bound:
 BOUNDS: dict[str, tuple[Callable[[Env, PipelineState], Bound], ...]] = {
     "hopper": (_height, _lean),
     "walker2d": (_height, _lean),
-    "humanoid": (_tall,),
+    "humanoid": (partial(_height, width=TALL_HEIGHT),),
     "ant": (_height,),
 }
 PACED = ("ant", "halfcheetah", "hopper", "humanoid", "swimmer", "walker2d")

@@ -225,7 +225,6 @@ def accelerations(
     """
     inertias, wrenches = list(inertias), list(wrenches)
     ways = []  # by branch, by degree of freedom: both from the last
-    sideways: dict[int, list[Spatial]] = {}  # by tied branch: wrenches on the other link
     for index in reversed(range(len(branches))):
         branch = branches[index]
         inertia, wrench, way = inertias[index], wrenches[index], []
@@ -233,20 +232,19 @@ def accelerations(
         if tie is not None:
             inertia = sum_of(inertia, tie.inertia)
             other = Other(full(times(-1.0, tie.inertia)), tie.inertia, NOTHING)
-            sideways[index] = []
         for motion, (force, rotor) in zip(
             reversed(moving[index].dofs), reversed(drives[index]), strict=True
         ):
             pull = fence(apply_inertia(inertia, motion), one)
             inverse = fence(1.0 / jnp.asarray(add(dot(motion, pull), rotor)), one)
             left = fence(sub(force, dot(motion, wrench)), one)
+            pull_back = NOTHING  # on the other link
             if tie is not None:
                 pull_back = fence(apply_matrix(other.both, motion), one)
-                sideways[index].append(pull_back)
                 other = fence(other.giving_way(pull, pull_back, inverse, left), one)
             inertia = fence(without(inertia, pull, inverse), one)
             wrench = fence(sum_of(wrench, times(mul(inverse, left), pull)), one)
-            way.append((pull, inverse, left))
+            way.append((pull, pull_back, inverse, left))
         ways.append(way)
         if tie is not None:
             inertias[tie.to] = sum_of(inertias[tie.to], other.inertia)
@@ -261,14 +259,12 @@ def accelerations(
         motion_now = NOTHING
         if branch.parent is not None:
             motion_now = of_parents(reached[branch.parent], branch.parent_rows)
-        if index in ties:  # what the other link's motion takes off every joint's force
-            beyond = reached[ties[index].to]
-            way = [
-                (pull, inverse, sub(left, dot(pull_back, beyond)))
-                for (pull, inverse, left), pull_back in zip(way, sideways[index], strict=True)
-            ]
+        beyond = reached[ties[index].to] if index in ties else NOTHING
         found = []
-        for motion, (pull, inverse, left) in zip(moving[index].dofs, reversed(way), strict=True):
+        for motion, (pull, pull_back, inverse, left) in zip(
+            moving[index].dofs, reversed(way), strict=True
+        ):
+            left = sub(left, dot(pull_back, beyond))
             rate = fence(mul(inverse, sub(left, dot(pull, motion_now))), one)
             motion_now = sum_of(motion_now, times(rate, motion))
             found.append(jnp.asarray(rate))

@@ -96,9 +96,7 @@ def write_config(
             "group": group,
             "custom": custom,
             "x64": bool(jax.config.jax_enable_x64),
-            "versions": versions(),
-            "git_commit": git_commit(),
-            "device": device_description(),
+            **origin(),
             "command": sys.argv,
         },
     )
@@ -160,6 +158,11 @@ def versions() -> dict[str, str]:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[package] = importlib.metadata.version(package)
     return found
+
+
+def origin() -> dict[str, Any]:
+    """Where numbers come from: versions, commit and machine."""
+    return {"versions": versions(), "git_commit": git_commit(), "device": device_description()}
 
 
 def device_description() -> str:
