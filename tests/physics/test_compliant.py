@@ -156,6 +156,7 @@ def test_a_stop_gives_by_the_overrun_to_the_joints_own_actuator():
 
 
 def task_system(name):
+    repair_brax()  # the swimmer's fluid
     with quiet_models():
         return envs.get_environment(name, backend="generalized").sys
 
