@@ -77,6 +77,7 @@ def unroll(
     probe: Array | None = None,
     stabilise: Callable[[EpisodeState, Any], EpisodeState] = lambda state, step_input: state,
     step_inputs: Any = (),
+    unrolled: bool = False,
 ) -> tuple[RolloutState, Transition]:
     """Steps the batch `horizon` times; differentiable in `params`.
 
@@ -96,6 +97,8 @@ def unroll(
         stabilise: applied to one environment's state, and its part of `step_inputs`, before each step;
             an identity that tempers the gradient on its way back (`rpgjax.physics.stabilizers`).
         step_inputs: what `stabilise` gets beside the state, leaves (T, B, ...).
+        unrolled: whether to compile the steps one after the other and not as a loop, which is faster
+            where they are few and small.
 
     Returns:
         The state after the window, and the window (T, B, ...).
@@ -144,7 +147,9 @@ def unroll(
 
     loop = jax.lax.stop_gradient((state.episode, state.carry))
     inputs = (step_inputs, jax.random.split(key, horizon))
-    (episode, carry), transitions = jax.lax.scan(batched_step, loop, inputs)
+    (episode, carry), transitions = jax.lax.scan(
+        batched_step, loop, inputs, unroll=horizon if unrolled else 1
+    )
     return RolloutState(episode, carry, state.bank), transitions
 
 

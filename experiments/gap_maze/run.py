@@ -1,19 +1,23 @@
 """GapMaze: how much of a maze without rewards does RPG see, and what does its latent add?
 
 python experiments/gap_maze/run.py [VARIANT ...] [--seeds 0 1 2]   what has no results yet
-python experiments/gap_maze/run.py --paper                         at the paper's sizes: hours a seed
+python experiments/gap_maze/run.py --paper                         at the paper's sizes: hours a seed on a CPU
+python experiments/gap_maze/run.py --paper --together              what is missing as one program: for a GPU
 python experiments/gap_maze/run.py --report                        only the figures and the table
 
 Without --paper networks are half as wide and batches a quarter: a sixteenth of the work. Each seed
-is a run of its own in runs/gap_maze, which goes on where it was stopped. Coverage is the paper's: the
+is a run of its own in runs/gap_maze, which goes on where it was stopped; --together keeps nothing but
+the results, which it writes again every few seconds. Coverage is the paper's: the
 fraction of the 100 squares of 1 m that training has visited, read off the replay buffer.
 """
 
 import argparse
 import json
 import sys
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
@@ -23,23 +27,47 @@ import matplotlib.pyplot as plt
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from harness import SMALL_RPG, cost, fill_readme, one_seed, provenance, read_seeds, replayed
+from harness import SMALL_RPG, cost, fill_readme, one_seed, provenance, read_seeds
 
-from rpgjax.envs.gap_maze import GapMaze, visited
+from rpgjax.agents import rpg
+from rpgjax.envs.gap_maze import HALF, GapMaze, gap_maze
+from rpgjax.presets import preset
+from rpgjax.training.population import population
+from rpgjax.training.runs import origin
+from rpgjax.training.settings import settings_to_json
 
 FOLDER = Path(__file__).parent
 RUNS = Path("runs") / "gap_maze"
 EVERY = 5000  # environment steps between two points of a curve
-VARIANTS: dict[str, tuple[str, str, dict[str, Any], float]] = {  # the last: the paper's coverage
-    "rpg": ("RPG, z ~ N(0, I) in 12-d", "rpg", {}, 0.92),
-    "mbsac": ("no z (MBSAC)", "mbsac", {}, 0.66),
-    "information_0.005": ("beta 0.005", "rpg", {"information": 0.005}, 0.86),
-    "information_0.0001": ("beta 0.0001", "rpg", {"information": 1e-4}, 0.68),
-    "latent_1": ("z in 1-d", "rpg", {"latent_size": 1}, 0.73),
-    "discrete": (
+
+
+class Variant(NamedTuple):
+    """A way to explore."""
+
+    label: str
+    algorithm: str
+    changes: dict[str, Any]  # of its preset, in a run of its own
+    together: (
+        dict[str, float] | None
+    )  # the same of RPG's, within one program; None: it needs its own
+    published: float  # the paper's coverage
+
+
+VARIANTS = {
+    "rpg": Variant("RPG, z ~ N(0, I) in 12-d", "rpg", {}, {}, 0.92),
+    "mbsac": Variant("no z (MBSAC)", "mbsac", {}, {"latent_unused": 12.0}, 0.66),
+    "information_0.005": Variant(
+        "beta 0.005", "rpg", {"information": 0.005}, {"information": 0.005}, 0.86
+    ),
+    "information_0.0001": Variant(
+        "beta 0.0001", "rpg", {"information": 1e-4}, {"information": 1e-4}, 0.68
+    ),
+    "latent_1": Variant("z in 1-d", "rpg", {"latent_size": 1}, {"latent_unused": 11.0}, 0.73),
+    "discrete": Variant(
         "z one of 12",
         "rpg",
         {"latent": "discrete", "latent_entropy": 10.0, "information": 0.1},
+        None,
         0.79,
     ),
 }
@@ -56,21 +84,66 @@ def train(name: str, seed: int, paper: bool) -> None:
     folder = RUNS / f"{name}{'-paper' if paper else ''}-seed{seed}"
     settings = {"seed": seed} | ({} if paper else SMALL_RPG) | of_variant
     run = one_seed(folder, algorithm, "gap_maze", settings)
-    # Each environment's positions since the start, m.
-    positions = replayed(run).next_observation[..., :2] / run.env.shrink
+    write(results(name, seed, paper), seen(run.state.replay), provenance(run) | cost(run))
+
+
+def train_together(members: list[tuple[str, int]], paper: bool) -> None:
+    """Trains variants' seeds as one program, and writes their results."""
+    settings = preset("rpg", "gap_maze")
+    changes = {} if paper else SMALL_RPG
+    config = replace(settings.agent, **changes)
+    own = [VARIANTS[name].together for name, _ in members]
+    varied = {
+        field: [fields.get(field, getattr(config, field)) for fields in own]
+        for field in {field for fields in own for field in fields}
+    }
+    env = gap_maze()
+    seeds = [seed for _, seed in members]
+    for stage in population(partial(rpg, env), config, seeds, varied, settings.updates, 480):
+        paths = seen(stage.state.replay)
+        env_steps = paths.shape[1] * paths.shape[2]
+        shared = {
+            "members": len(members),
+            "wall_seconds": stage.seconds,
+            "steps_per_second": len(members) * env_steps / stage.seconds,
+        }
+        for member, (name, seed) in enumerate(members):
+            agent = {field: values[member] for field, values in varied.items()}
+            done = replace(
+                settings, seed=seed, updates=stage.update, agent=replace(config, **agent)
+            )
+            content = {"settings": settings_to_json(done)} | origin() | shared
+            write(results(name, seed, paper), paths[member], content)
+        covered = ", ".join(f"{np.isfinite(first_visits(one)).mean():.2f}" for one in paths)
+        print(f"{env_steps:,} steps, {stage.seconds:.0f} s: {covered}", flush=True)
+
+
+def seen(replay: Any) -> np.ndarray:
+    """Positions (..., environment, T, 2) since the start, m, from a run's replay buffer."""
+    held = np.asarray(replay.experience.next_observation[..., :2]) / gap_maze().shrink
+    return held[..., : int(np.max(replay.current_index)), :]
+
+
+def write(path: Path, positions: np.ndarray, content: dict[str, Any]) -> None:
+    """What a run saw, positions (environment, T, 2), and where its numbers come from."""
     envs, count = positions.shape[:2]
     steps = np.append(np.arange(EVERY, envs * count, EVERY), envs * count)
-    content = {
+    squares = np.histogram2d(*positions.reshape(-1, 2).T, bins=50, range=[[-5.0, 5.0]] * 2)[0]
+    curve = {
         "env_steps": steps.tolist(),
-        "coverage": [float(np.mean(visited(positions[:, :n]))) for n in steps // envs],
-        "squares": np.histogram2d(*positions.reshape(-1, 2).T, bins=50, range=[[-5.0, 5.0]] * 2)[0]
-        .astype(int)
-        .tolist(),
+        "coverage": (first_visits(positions)[:, None] < steps // envs).mean(0).tolist(),
+        "squares": squares.astype(int).tolist(),
     }
-    content |= provenance(run) | cost(run)
-    path = results(name, seed, paper)
     path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(content) + "\n")
+    path.write_text(json.dumps(curve | content) + "\n")
+
+
+def first_visits(positions: np.ndarray) -> np.ndarray:
+    """When each of the 100 squares was first entered, in steps of every environment; inf: never."""
+    x, y = np.clip(np.floor(positions + HALF), 0, 2 * HALF - 1).astype(int).transpose(2, 0, 1)
+    first = np.full((10, 10), np.inf)
+    np.minimum.at(first, (x, y), np.arange(positions.shape[1]))
+    return first.reshape(-1)
 
 
 def read(name: str, paper: bool = False) -> list[dict[str, Any]]:
@@ -85,12 +158,14 @@ def table() -> str:
         "|---" * 4 + "|",
     ]
     for paper in (False, True):
-        for name, (label, _, _, published) in VARIANTS.items():
+        for name, variant in VARIANTS.items():
             last = np.array([seed["coverage"][-1] for seed in read(name, paper)])
             if last.size:
                 spread = f"{last.mean():.2f} [{last.min():.2f}, {last.max():.2f}]"
                 sizes = ", the paper's sizes" if paper else ""
-                lines.append(f"| {label}{sizes} | {spread} | {last.size} | {published:.2f} |")
+                lines.append(
+                    f"| {variant.label}{sizes} | {spread} | {last.size} | {variant.published:.2f} |"
+                )
     return "\n".join(lines)
 
 
@@ -105,7 +180,7 @@ def draw() -> None:
         count = min(len(seed["coverage"]) for seed in seeds)
         values = np.array([seed["coverage"][:count] for seed in seeds])
         steps = np.array(seeds[0]["env_steps"][:count]) / 1e6
-        axis.plot(steps, values.mean(0), color=f"C{index}", label=VARIANTS[name][0])
+        axis.plot(steps, values.mean(0), color=f"C{index}", label=VARIANTS[name].label)
         axis.fill_between(steps, values.min(0), values.max(0), color=f"C{index}", alpha=0.2)
     axis.set(xlabel="environment steps (millions)", ylabel="coverage", ylim=(0, 1))
     axis.grid(alpha=0.3)
@@ -119,7 +194,7 @@ def draw() -> None:
         axis.imshow(np.log1p(counts.T), origin="lower", extent=(-5, 5, -5, 5), cmap="viridis")
         for wall in GapMaze().walls():
             axis.plot(*np.transpose(wall), color="white", lw=1)
-        axis.set(title=VARIANTS[name][0], xticks=[], yticks=[])
+        axis.set(title=VARIANTS[name].label, xticks=[], yticks=[])
     figure.suptitle("Visits during training (log), one seed each")
     figure.savefig(FOLDER / "visits.png", dpi=110)
 
@@ -129,15 +204,24 @@ def main() -> None:
     parser.add_argument("variants", nargs="*", help=f"of {', '.join(VARIANTS)}")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--paper", action="store_true", help="at the paper's sizes")
+    parser.add_argument("--together", action="store_true", help="as one program, for a GPU")
     parser.add_argument("--report", action="store_true", help="draw only")
     arguments = parser.parse_args()
     if unknown := set(arguments.variants) - set(VARIANTS):
         parser.error(f"unknown variants: {', '.join(sorted(unknown))}")
     if not arguments.report:
-        for name in arguments.variants or VARIANTS:
-            for seed in arguments.seeds:
-                if not results(name, seed, arguments.paper).exists():
-                    train(name, seed, arguments.paper)
+        missing = [
+            (name, seed)
+            for name in arguments.variants or VARIANTS
+            for seed in arguments.seeds
+            if not results(name, seed, arguments.paper).exists()
+        ]
+        if arguments.together:
+            together = [one for one in missing if VARIANTS[one[0]].together is not None]
+            train_together(together, arguments.paper)
+        else:
+            for name, seed in missing:
+                train(name, seed, arguments.paper)
     draw()
     fill_readme(FOLDER, table())
 

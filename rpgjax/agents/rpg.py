@@ -17,6 +17,7 @@ from rpgjax.agents.rpg_config import RPGConfig
 from rpgjax.agents.rpg_learning import learn_model, learn_policy
 from rpgjax.agents.rpg_parts import (
     Learner,
+    Segment,
     encode,
     make_learner,
     make_parts,
@@ -48,6 +49,8 @@ def rpg(env: Env, config: RPGConfig = RPGConfig()) -> Agent:
         raise ValueError(
             f"horizon ({config.horizon}) must not exceed steps_per_call ({config.steps_per_call})"
         )
+    if config.updates_per_call % 2:
+        raise ValueError(f"updates_per_call ({config.updates_per_call}) must be even")
     world = episodes(env, config.episode_length, config.bank_size)
     parts = make_parts(world, config)
     replay = flashbax.make_trajectory_buffer(
@@ -79,19 +82,26 @@ def rpg(env: Env, config: RPGConfig = RPGConfig()) -> Agent:
         return RPGState(learner, rollout, replay.init(example), jnp.int32(0), jnp.int32(0), key)
 
     def learn(stored: Any, carry: tuple[Learner, Array], key: Key):
-        """The model in every update, the policy in every second."""
-        learner, updates = carry
-        sample_key, model_key, policy_key = jax.random.split(key, 3)
+        """Two updates of the model, and one of the policy from where the second started."""
+        model_key, policy_key = jax.random.split(key)
+
+        def of_model(carry: tuple[Learner, Array], key: Key):
+            learner, updates = carry
+            sample_key, learn_key = jax.random.split(key)
+            segment = sample(stored, sample_key)
+            learner, metrics = learn_model(parts, config, learner, segment, updates, learn_key)
+            return (learner, updates + 1), (segment, metrics)
+
+        carry, seen = jax.lax.scan(of_model, carry, jax.random.split(model_key))
+        segment, metrics = jax.tree.map(lambda x: x[-1], seen)
+        learner, more = learn_policy(parts, config, carry[0], segment, policy_key)
+        return (learner, carry[1]), metrics | more
+
+    def sample(stored: Any, key: Key) -> Segment:
+        """Segments (H, B, ...)."""
         with jax.numpy_rank_promotion("allow"):  # flashbax adds (B, 1) to (H,)
-            batch = replay.sample(stored, sample_key).experience
-        segment = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), batch)
-        learner, metrics = learn_model(parts, config, learner, segment, updates, model_key)
-
-        def with_policy(learner: Learner) -> tuple[Learner, Metrics]:
-            return learn_policy(parts, config, learner, segment, policy_key)
-
-        learner, more = maybe(updates % 2 == 1, with_policy, learner)
-        return (learner, updates + 1), metrics | more
+            batch = replay.sample(stored, key).experience
+        return jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), batch)
 
     def update(state: RPGState) -> tuple[RPGState, Metrics]:
         key, collect_key, learn_key, bank_key = jax.random.split(state.key, 4)
@@ -101,9 +111,8 @@ def rpg(env: Env, config: RPGConfig = RPGConfig()) -> Agent:
         env_steps = state.env_steps + config.steps_per_call * config.num_envs
 
         def learn_all(carry: tuple[Learner, Array]):
-            keys = jax.random.split(learn_key, config.steps_per_call)
+            keys = jax.random.split(learn_key, config.updates_per_call // 2)
             carry, metrics = jax.lax.scan(lambda c, k: learn(stored, c, k), carry, keys)
-            # The last update is one with the policy where their number is even.
             return carry, jax.tree.map(lambda x: x[-1], metrics)
 
         carry = (state.learner, state.updates)

@@ -11,7 +11,8 @@ class RPGConfig:
     """The paper's settings."""
 
     num_envs: int = 5
-    steps_per_call: int = 10  # of every environment, and as many model updates, in one call
+    steps_per_call: int = 10  # of every environment, in one call
+    updates_per_call: int = 10  # of the model; every second one is followed by the policy's
     episode_length: int = 1000
     replay_size: int = 800_000  # environment steps
     warm_up: int = 1000  # environment steps before the first update
@@ -21,6 +22,7 @@ class RPGConfig:
     head: Literal["gaussian", "flow"] = "gaussian"
     latent: Literal["continuous", "discrete"] = "continuous"
     latent_size: int = 12
+    latent_unused: Traced = 0.0  # of a continuous z's entries, the last ones: zero, and not counted
     latent_entropy: Traced = 0.1  # alpha_z, where the latent is discrete
     survival: bool = False  # learn when episodes end; the paper and its code take them for endless
     model_size: int = 100  # of the model's states

@@ -17,7 +17,7 @@ from rpgjax.agents.rpg_parts import (
     imagined,
 )
 from rpgjax.envs.episodes import EpisodeState
-from rpgjax.models.world_model import Imagined, ModelState
+from rpgjax.models.world_model import ModelState
 from rpgjax.objectives.bound import Weights, k_step_value, step_terms
 from rpgjax.objectives.novelty import intrinsic_reward, widen
 from rpgjax.policies.latent import Latent
@@ -154,7 +154,9 @@ def imagine(
     rollout = RolloutState(
         EpisodeState(start, jnp.zeros(z.shape[0], jnp.int32)), Latent(z, ()), bank=()
     )
-    _, window = unroll(parts.head, world, actor, lambda s: s, rollout, key, config.horizon)
+    _, window = unroll(
+        parts.head, world, actor, lambda s: s, rollout, key, config.horizon, unrolled=True
+    )
     following = jnp.concatenate([window.next_observation, window.latent], axis=-1)
     survival = None
     if config.survival:
@@ -236,12 +238,12 @@ def model_loss(
         targets: (H, B), of V(s_{t+1}, z).
     """
 
-    def step(state: ModelState, action: Array) -> tuple[ModelState, Imagined]:
-        reached = jax.vmap(lambda s, a: parts.model.step(params["world"], s, a))(state, action)
-        return reached.state, reached
-
     first = encode(parts, params, segment.observation[0])
-    _, reached = jax.lax.scan(step, first, segment.action)
+    reached = jax.vmap(
+        lambda state, actions: parts.model.follow(params["world"], state, actions),
+        in_axes=(0, 1),
+        out_axes=1,
+    )(first, segment.action)
     seen = jnp.concatenate([reached.state.obs, segment.latent], axis=-1)
     errors = {
         "state": jnp.mean((reached.state.obs - states) ** 2, axis=-1),

@@ -68,12 +68,16 @@ def make_parts(world: Episodes, config: RPGConfig) -> Parts:
     )
     inner, penalty = HEADS[config.head](s + z, world.action_size, config)
     discrete = config.latent == "discrete"
-    prior = standard_normal(z)
+    shape = (z, s, world.action_size, config.hidden, config.activation)
     if discrete:
         prior = categorical(
             z, s, config.hidden, config.activation, config.latent_entropy, layer_norm=False
         )
-    make_encoder = categorical_encoder if discrete else gaussian_encoder
+        posterior = categorical_encoder(*shape, layer_norm=False)
+    else:
+        used = z - config.latent_unused
+        prior = standard_normal(z, used)
+        posterior = gaussian_encoder(*shape, layer_norm=False, used=used)
     return Parts(
         model=world_model(
             world.observation_size, world.action_size, s, config.hidden, config.activation
@@ -83,9 +87,7 @@ def make_parts(world: Episodes, config: RPGConfig) -> Parts:
         head=latent(inner, prior),
         penalty=penalty,
         prior=prior,
-        posterior=make_encoder(
-            z, s, world.action_size, config.hidden, config.activation, layer_norm=False
-        ),
+        posterior=posterior,
         novelty=random_network(world.observation_size, config.novelty_width),
         optimizer=optax.chain(
             optax.clip_by_global_norm(config.max_grad_norm), optax.adam(config.learning_rate)

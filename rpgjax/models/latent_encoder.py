@@ -34,14 +34,19 @@ def gaussian_encoder(
     activation: str = "elu",
     *,
     layer_norm: bool = True,
+    used: float | Array | None = None,
 ) -> LatentEncoder:
-    """N(network(s, a), STD^2) on z (size,): log p is -pi times the squared distance."""
+    """N(network(s, a), STD^2) on z (size,): log p is -pi times the squared distance.
+
+    Where only the first `used` entries of z are, it is their density, and the rest does not count.
+    """
     init, apply = _network(size, observation_size, action_size, hidden, activation, layer_norm)
+    counted = jnp.ones(size) if used is None else (jnp.arange(size) < used).astype(jnp.float32)
 
     def log_prob(params: Params, z: Array, observation: Array, action: Array) -> Array:
-        squared = jnp.sum((z - apply(params, observation, action)) ** 2)
-        constant = 0.5 * size * jnp.log(2.0 * jnp.pi * STD**2)
-        return -0.5 * squared / STD**2 - constant
+        squared = (z - apply(params, observation, action)) ** 2
+        constant = 0.5 * jnp.log(2.0 * jnp.pi * STD**2)
+        return -jnp.sum(counted * (0.5 * squared / STD**2 + constant))
 
     return LatentEncoder(init, log_prob)
 

@@ -37,6 +37,17 @@ def orthogonal(gain: float) -> Callable[..., Array]:
     return init
 
 
+def side_by_side(init: Callable[..., Array], count: int) -> Callable[..., Array]:
+    """A kernel (inputs, count * width) of `count` blocks, each drawn by `init` alone."""
+
+    def drawn(key: Key, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
+        rows, columns = shape
+        keys = jax.random.split(key, count)
+        return jnp.concatenate([init(k, (rows, columns // count), dtype) for k in keys], axis=1)
+
+    return drawn
+
+
 class MLP(nn.Module):
     """Linear, LayerNorm, activation, repeated; then one linear output layer.
 

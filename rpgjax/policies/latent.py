@@ -33,16 +33,21 @@ class Latent(NamedTuple):
     inner: Carry
 
 
-def standard_normal(size: int) -> Prior:
-    """z ~ N(0, I), whatever the state, never trained: the paper's continuous latent."""
+def standard_normal(size: int, used: float | Array | None = None) -> Prior:
+    """z ~ N(0, I), whatever the state, never trained: the paper's continuous latent.
+
+    Where only the first `used` entries are, the rest of z is zero: () that may be traced, so that
+    programs over several sizes are one.
+    """
+    drawn = jnp.ones(size) if used is None else (jnp.arange(size) < used).astype(jnp.float32)
 
     def log_prob(params: Params, observation: Array, z: Array) -> Array:
-        return -0.5 * jnp.sum(z**2 + jnp.log(2.0 * jnp.pi))
+        return -0.5 * jnp.sum(drawn * (z**2 + jnp.log(2.0 * jnp.pi)))
 
     return Prior(
         size=size,
         init=lambda key: (),
-        sample=lambda params, observation, key: jax.random.normal(key, (size,)),
+        sample=lambda params, observation, key: drawn * jax.random.normal(key, (size,)),
         log_prob=log_prob,
     )
 

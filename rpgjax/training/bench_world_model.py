@@ -16,7 +16,13 @@ from rpgjax.training.programs import over_seeds
 ENV = "gap_maze"
 SEEDS = 8
 CALL = 4  # model updates in a call, and steps of every environment
-PAPER = RPGConfig(episode_length=50, steps_per_call=CALL, warm_up=0, replay_size=10_000)
+PAPER = RPGConfig(
+    episode_length=50,
+    steps_per_call=CALL,
+    updates_per_call=CALL,
+    warm_up=0,
+    replay_size=10_000,
+)
 
 
 class Learning(NamedTuple):
@@ -69,7 +75,7 @@ def measure(
     found = []
     for index, count in enumerate(calls):
         seconds = median(taken[count])
-        updates = count * config.steps_per_call / seconds
+        updates = count * config.updates_per_call / seconds
         found.append(
             Learning(
                 seeds=count,

@@ -93,7 +93,7 @@ def build_programs(
     evaluate = evaluator(agent, env, eval_episodes, episode_length)
 
     def init_strong(key: Key) -> AgentState:
-        return _strong(init(key))
+        return strong(init(key))
 
     def update_many(state: AgentState, count: Array) -> tuple[AgentState, Metrics]:
         """`count` updates; their metrics stacked in front, and zeros up to LONGEST_CHUNK."""
@@ -103,7 +103,7 @@ def build_programs(
         def one(index: Array, now: tuple[AgentState, Metrics]) -> tuple[AgentState, Metrics]:
             state, metrics = update(now[0])
             stacks = {k: v.at[index].set(metrics[k]) for k, v in now[1].items()}
-            return _strong(state), stacks
+            return strong(state), stacks
 
         # A traced count, so that one program serves chunks of every length: a second program
         # would cost minutes, and need not round in the same way.
@@ -195,7 +195,7 @@ def compile_program(lowered: Any) -> Any:
     return lowered.compile()
 
 
-def _strong(tree: Any) -> Any:
+def strong(tree: Any) -> Any:
     """Without weak types, so that a state has one type before and after an update."""
 
     def strong(leaf: Any) -> Array:

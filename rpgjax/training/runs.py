@@ -174,7 +174,10 @@ def device_description() -> str:
 
 
 def git_commit() -> str | None:
-    """The commit of the checkout that this code runs from, `+` if it was changed; None without."""
+    """The commit of the checkout that this code runs from, `+` if it was changed; None without.
+
+    `$RPGJAX_COMMIT` says it where the code was copied to without its repository.
+    """
     source = Path(__file__).parent
 
     def git(*arguments: str) -> str:
@@ -187,7 +190,7 @@ def git_commit() -> str | None:
         git("ls-files", "--error-unmatch", Path(__file__).name)
         return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", str(source)) else "")
     except (OSError, subprocess.SubprocessError):
-        return None
+        return os.environ.get("RPGJAX_COMMIT")
 
 
 def setting_values(folder: Path) -> dict[str, Any]:

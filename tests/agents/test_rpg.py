@@ -32,6 +32,7 @@ from rpgjax.models.world_model import Imagined, ModelState, WorldModel
 TINY = RPGConfig(
     num_envs=3,
     steps_per_call=4,
+    updates_per_call=4,
     episode_length=5,
     replay_size=120,
     warm_up=24,
@@ -139,7 +140,12 @@ def fake_model():
         return Imagined(ModelState(s, state.hidden), 10.0 * s[0])
 
     return WorldModel(
-        6, lambda key: {}, lambda params, o: ModelState(o, o), step, lambda params, s: s[0]
+        6,
+        init=lambda key: {},
+        encode=lambda params, o: ModelState(o, o),
+        step=step,
+        follow=lambda params, state, actions: None,
+        survival=lambda params, s: s[0],
     )
 
 

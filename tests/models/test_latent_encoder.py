@@ -41,3 +41,22 @@ def test_it_sees_the_state_and_the_action(make):
     params = encoder.init(jax.random.key(0))
     slopes = jax.grad(encoder.log_prob, argnums=(2, 3))(params, jnp.eye(4)[1], OBSERVATION, ACTION)
     assert all(float(jnp.abs(slope).max()) > 0 for slope in slopes)
+
+
+def test_unused_entries_of_z_do_not_count():
+    """The density over the first entries is that of a smaller z; the rest has no gradient."""
+    encoder = latent_encoder.gaussian_encoder(3, 2, 1, (8,), used=2.0)
+    smaller = latent_encoder.gaussian_encoder(2, 2, 1, (8,))
+    params = encoder.init(jax.random.key(0))
+    cut = jax.tree.map(lambda x: x, params)
+    last = cut["params"]["Dense_1"]
+    cut["params"]["Dense_1"] = {"kernel": last["kernel"][:, :2], "bias": last["bias"][:2]}
+    z = jnp.array([0.1, 2.0, 0.0])
+    expected = smaller.log_prob(cut, z[:2], OBSERVATION, ACTION)
+    assert float(encoder.log_prob(params, z, OBSERVATION, ACTION)) == pytest.approx(
+        float(expected), rel=1e-5
+    )
+    slope = jax.grad(encoder.log_prob)(params, z, OBSERVATION, ACTION)["params"]["Dense_1"]
+    assert np.all(slope["kernel"][:, 2] == 0) and np.all(slope["kernel"][:, :2] != 0)
+    nothing = latent_encoder.gaussian_encoder(3, 2, 1, (8,), used=0.0)
+    assert float(nothing.log_prob(params, z, OBSERVATION, ACTION)) == 0.0

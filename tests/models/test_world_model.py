@@ -1,10 +1,11 @@
 """The world model's shapes and what depends on what."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rpgjax.models.world_model import world_model
+from rpgjax.models.world_model import GRU, world_model
 
 MODEL = world_model(observation_size=3, action_size=2, size=5, hidden=(16, 8))
 
@@ -43,3 +44,43 @@ def test_gradients_reach_every_part():
     gradient = jax.grad(loss)(params)
     for name, part in gradient.items():
         assert any(np.any(leaf != 0) for leaf in jax.tree.leaves(part)), name
+
+
+def test_following_actions_is_stepping_by_each():
+    params = MODEL.init(jax.random.key(0))
+    state = first = MODEL.encode(params, jnp.ones(3))
+    actions = jax.random.normal(jax.random.key(1), (4, 2))
+    followed = MODEL.follow(params, first, actions)
+    for t, action in enumerate(actions):
+        reached = MODEL.step(params, state, action)
+        state = reached.state
+        for mine, theirs in zip(jax.tree.leaves(followed), jax.tree.leaves(reached), strict=True):
+            np.testing.assert_allclose(mine[t], theirs, rtol=1e-5, atol=1e-6)
+
+
+def test_the_gated_unit_is_the_fields():
+    """Against flax's, whose gates have kernels of their own."""
+    width, inputs = 4, 3
+    theirs = nn.GRUCell(width)
+    h, x = jax.random.normal(jax.random.key(1), (5, width)), jnp.ones((5, inputs))
+    params = theirs.init(jax.random.key(0), h, x)["params"]
+    recurrent = {"kernel": jnp.concatenate([params[f"h{g}"]["kernel"] for g in "rzn"], axis=1)}
+    recurrent["bias"] = jnp.concatenate([jnp.zeros(2 * width), params["hn"]["bias"] + 0.3])
+    params["hn"]["bias"] += 0.3
+    mine = {
+        "of_input": {
+            part: jnp.concatenate([params[f"i{g}"][part] for g in "rzn"], axis=-1)
+            for part in ("kernel", "bias")
+        },
+        "of_hidden": recurrent,
+    }
+    expected, _ = theirs.apply({"params": params}, h, x)
+    got = GRU(width).apply({"params": mine}, h, x, method="step")
+    np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_the_gates_recurrent_kernels_are_orthogonal_each():
+    h = jnp.zeros(4)
+    kernel = GRU(4).init(jax.random.key(0), h, h, method="step")["params"]["of_hidden"]["kernel"]
+    for gate in jnp.split(kernel, 3, axis=1):
+        np.testing.assert_allclose(gate @ gate.T, jnp.eye(4), atol=1e-4)

@@ -85,3 +85,11 @@ def test_no_gradient_reaches_the_prior_through_the_latent():
     gradient = jax.grad(action)(head.init(jax.random.key(0)))
     assert all(np.all(leaf == 0) for leaf in jax.tree.leaves(gradient["prior"]))
     assert any(np.any(leaf != 0) for leaf in jax.tree.leaves(gradient["head"]))
+
+
+def test_a_normal_latent_draws_the_entries_that_are_used_and_counts_them_alone():
+    prior = standard_normal(3, used=jnp.float32(2.0))
+    z = prior.sample((), jnp.zeros(2), jax.random.key(0))
+    assert np.all(z[:2] != 0) and z[2] == 0
+    expected = standard_normal(2).log_prob((), jnp.zeros(2), z[:2])
+    assert float(prior.log_prob((), jnp.zeros(2), z)) == pytest.approx(float(expected), rel=1e-6)

@@ -8,6 +8,7 @@ from rpgjax.training.bench_world_model import Learning
 TINY = RPGConfig(
     num_envs=3,
     steps_per_call=4,
+    updates_per_call=4,
     warm_up=0,
     replay_size=120,
     batch_size=8,
