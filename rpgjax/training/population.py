@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from rpgjax.agents.agent import Agent, AgentState
-from rpgjax.training.programs import compile_program, over_seeds, strong
-from rpgjax.types import Array, Metrics, Traced
+from rpgjax.training.programs import Job, over_seeds, strong
+from rpgjax.types import Array, Key, Metrics, Traced
 
 
 class Stage(NamedTuple):
@@ -67,11 +67,15 @@ def population(
         none = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
         return jax.lax.fori_loop(0, count, lambda _, now: step((fields, now[0])), (states, none))
 
+    def init(keys: Key) -> AgentState:
+        return jax.vmap(lambda own, key: strong(agent(own).init(key)))(fields, keys)
+
     began = time.perf_counter()
     keys = jax.vmap(jax.random.key)(jnp.asarray(seeds))
-    states = jax.jit(jax.vmap(lambda fields, key: strong(agent(fields).init(key))))(fields, keys)
-    count = jax.ShapeDtypeStruct((), jnp.int32)
-    program = compile_program(jax.jit(update_many, donate_argnums=0).lower(states, count))
+    shapes = jax.eval_shape(init, keys), jax.ShapeDtypeStruct((), jnp.int32)
+    compiling = Job(jax.jit(update_many, donate_argnums=0).lower(*shapes))
+    states = jax.jit(init)(keys)
+    program = compiling.result()
     done = 0
     while done < updates:
         stop = 1 if done == 0 else min(updates, (done // every + 1) * every)
