@@ -37,7 +37,7 @@ class RPGConfig:
     reward_scale: Traced = 5.0
     novelty_scale: Traced = 0.1
     novelty_width: int = 512
-    novelty_after: int = 100  # updates
+    novelty_after: int = 100  # updates until errors count, and novelty pays
     information: Traced = 0.01  # beta
     action_entropy: Traced = 0.01  # alpha at first; it is learned
     log_std_init: Traced = -0.9163  # log 0.4

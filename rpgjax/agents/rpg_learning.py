@@ -30,7 +30,7 @@ class Imagination(NamedTuple):
 
     window: Transition
     log_posterior: Array  # log p_phi(z | s_t, a_t)
-    next_value: Array  # (2, H, B), the target critic's V(s_{t+1}, z)
+    next_value: Array  # (2, H, B), V(s_{t+1}, z) of each critic
     survival: Array | None  # the chance that the episode goes on from s_{t+1}
 
 
@@ -39,10 +39,9 @@ def learn_model(
 ) -> tuple[Learner, Metrics]:
     """One step of model and critic, and one of novelty's network."""
     mask = before_the_end(segment.ended).astype(segment.reward.dtype)
-    learner, errors = learn_novelty(parts, learner, segment.next_observation)
-    extra = jnp.where(
-        updates >= config.novelty_after, intrinsic_reward(learner.spread, errors), 0.0
-    )
+    counted = updates >= config.novelty_after
+    learner, errors = learn_novelty(parts, learner, segment.next_observation, counted)
+    extra = intrinsic_reward(learner.spread, errors)
     reward = config.reward_scale * segment.reward + config.novelty_scale * extra
     reached = encode(parts, learner.target, segment.next_observation)
     targets = value_targets(parts, config, learner, reached, segment, key)
@@ -56,11 +55,14 @@ def learn_model(
     return learner, metrics | {"train/grad_norm": norm, "train/novelty": jnp.mean(extra)}
 
 
-def learn_novelty(parts: Parts, learner: Learner, reached: Array) -> tuple[Learner, Array]:
+def learn_novelty(
+    parts: Parts, learner: Learner, reached: Array, counted: Array
+) -> tuple[Learner, Array]:
     """One step of novelty's network; returns its errors at observations (H, B, obs), before it.
 
     It learns from the first of each segment, B observations drawn evenly from replay; the others are
-    there to be paid for.
+    there to be paid for. The spread takes them in where `counted`, (): the errors of a fresh network
+    would be the yardstick for all time.
     """
 
     def missed(learned: Params, observations: Array) -> tuple[Array, Array]:
@@ -74,7 +76,11 @@ def learn_novelty(parts: Parts, learner: Learner, reached: Array) -> tuple[Learn
     new, state, _ = descend(parts.optimizer, pull, learned, learner.optimizers["novelty"])
     learner = learner._replace(
         novelty=learner.novelty | {"learned": new},
-        spread=widen(learner.spread, first.reshape(-1)),
+        spread=jax.tree.map(
+            lambda new, old: jnp.where(counted, new, old),
+            widen(learner.spread, first.reshape(-1)),
+            learner.spread,
+        ),
         optimizers=learner.optimizers | {"novelty": state},
     )
     return learner, errors
@@ -89,10 +95,11 @@ def learn_policy(
     dream_key, penalty_key = jax.random.split(key)
 
     def loss(actor: Params) -> tuple[Array, tuple[Transition, Array, Metrics]]:
-        dream = imagine(parts, config, learner, actor, start, z, dream_key)
-        value = bound_value(config, dream, alpha).min(axis=0)
+        dream = imagine(parts, config, learner.model, learner.encoder, actor, start, z, dream_key)
+        values = bound_value(config, dream, alpha)
         penalty, metrics = parts.penalty(actor["head"], dream.window, penalty_key)
-        return penalty - jnp.mean(value), (dream.window, value, metrics)
+        # One critic's word: the lower of two shuns what is new, where they differ most.
+        return penalty - jnp.mean(values[0]), (dream.window, values.min(axis=0), metrics)
 
     gradient, aux = jax.grad(loss, has_aux=True)(learner.actor)
     window, value, metrics = jax.lax.stop_gradient(aux)
@@ -140,7 +147,8 @@ def learn_policy(
 def imagine(
     parts: Parts,
     config: RPGConfig,
-    learner: Learner,
+    model: Params,
+    encoder: Params,
     actor: Params,
     start: ModelState,
     z: Array,
@@ -148,9 +156,10 @@ def imagine(
 ) -> Imagination:
     """A window (H, B, ...) imagined from states (B, ...) under latents z (B, z) that are held.
 
+    `model` is `Learner.model` or `.target`: the states that it encoded, its dynamics and its critics.
     All of it is differentiable in `actor`.
     """
-    world = imagined(parts.model, learner.model["world"], parts.action_size)
+    world = imagined(parts.model, model["world"], parts.action_size)
     rollout = RolloutState(
         EpisodeState(start, jnp.zeros(z.shape[0], jnp.int32)), Latent(z, ()), bank=()
     )
@@ -160,12 +169,12 @@ def imagine(
     following = jnp.concatenate([window.next_observation, window.latent], axis=-1)
     survival = None
     if config.survival:
-        logits = survival_logits(parts, learner.model, window.next_observation)
+        logits = survival_logits(parts, model, window.next_observation)
         survival = jax.nn.sigmoid(logits)
     return Imagination(
         window=window,
-        log_posterior=log_posterior(parts, learner.encoder, window),
-        next_value=parts.critic(learner.target["critic"], following),
+        log_posterior=log_posterior(parts, encoder, window),
+        next_value=parts.critic(model["critic"], following),
         survival=survival,
     )
 
@@ -202,13 +211,14 @@ def value_targets(
 ) -> Array:
     """What V(s_{t+1}, z) is to be, (H, B): imagined on from there, without entropies, the lower one.
 
-    Nothing, where the task ended there and survival is learned.
+    All of it is the target network's, but the policy and the latent encoder. Nothing, where the task
+    ended there and survival is learned.
     """
     shape = segment.reward.shape
     flat = jax.tree.map(
         lambda x: x.reshape(shape[0] * shape[1], x.shape[-1]), (reached, segment.latent)
     )
-    dream = imagine(parts, config, learner, learner.actor, *flat, key)
+    dream = imagine(parts, config, learner.target, learner.encoder, learner.actor, *flat, key)
     value = bound_value(config, dream, 0.0).min(axis=0).reshape(shape)
     if config.survival:
         value = jnp.where(segment.terminated, 0.0, value)

@@ -154,7 +154,9 @@ def test_rewards_and_values_are_those_of_the_state_that_a_step_reaches():
     parts = parts._replace(model=fake_model(), critic=lambda params, x: jnp.stack([x[..., 0]] * 2))
     start = ModelState(jnp.zeros((4, 6)), jnp.zeros((4, 6)))
     z = jax.random.normal(jax.random.key(3), (4, 2))
-    dream = imagine(parts, TINY, learner, learner.actor, start, z, jax.random.key(4))
+    dream = imagine(
+        parts, TINY, learner.model, learner.encoder, learner.actor, start, z, jax.random.key(4)
+    )
     window, likelihood, following = dream.window, dream.log_posterior, dream.next_value
     s = np.cumsum(np.asarray(window.action)[..., 0], axis=0)  # s_1, s_2, s_3
     np.testing.assert_allclose(window.reward, 10.0 * s, rtol=1e-4, atol=1e-5)
@@ -196,7 +198,9 @@ def test_survival_is_learned_and_shortens_what_is_imagined():
         first, metrics = step(first)
     assert float(metrics["train/model_survival"]) < before - 0.1
     start = encode(parts, first.model, batch.observation[0])
-    dream = imagine(parts, config, first, first.actor, start, batch.latent[0], KEY)
+    dream = imagine(
+        parts, config, first.model, first.encoder, first.actor, start, batch.latent[0], KEY
+    )
     assert dream.survival.shape == (3, 48) and 0.4 < float(dream.survival.mean()) < 0.9
     endless = dream._replace(survival=None, next_value=jnp.full_like(dream.next_value, 100.0))
     ends = endless._replace(survival=dream.survival)
@@ -248,16 +252,39 @@ def test_a_discrete_latents_worth_is_learned_and_chosen_by():
 def test_novelty_pays_for_all_that_was_reached_and_learns_from_the_first_of_each_segment():
     parts, learner = parts_and_learner()
     reached = segment().next_observation
-    after, errors = learn_novelty(parts, learner, reached)
+    after, errors = learn_novelty(parts, learner, reached, counted=jnp.array(True))
     each = jax.vmap(jax.vmap(lambda o: parts.novelty.error(learner.novelty, o)))
     np.testing.assert_allclose(errors, each(reached), rtol=1e-4)
     assert float(after.spread.count) == 8
     assert float(after.spread.mean) == pytest.approx(float(errors[0].mean()), rel=1e-4)
-    other, _ = learn_novelty(parts, learner, reached.at[1:].multiply(3.0))
+    other, _ = learn_novelty(parts, learner, reached.at[1:].multiply(3.0), jnp.array(True))
     assert moved(after.novelty, other.novelty) == 0.0
-    other, _ = learn_novelty(parts, learner, reached.at[0].multiply(3.0))
+    other, _ = learn_novelty(parts, learner, reached.at[0].multiply(3.0), jnp.array(True))
     assert moved(after.novelty["learned"], other.novelty["learned"]) > 0.0
     assert moved(after.novelty["fixed"], learner.novelty["fixed"]) == 0.0
+    early, same = learn_novelty(parts, learner, reached, counted=jnp.array(False))
+    assert moved(early.novelty, after.novelty) == 0.0 and np.array_equal(same, errors)
+    assert float(early.spread.count) == 0.0, "a fresh network's errors are no yardstick"
+
+
+def test_values_are_the_target_networks_and_the_policy_is_judged_by_the_critic_of_today():
+    parts, learner = parts_and_learner()
+    batch = segment()
+    other = jax.tree.map(lambda x: x + 0.1, learner.target)
+
+    def targets(learner):
+        reached = encode(parts, learner.target, batch.next_observation)
+        return value_targets(parts, TINY, learner, reached, batch, KEY)
+
+    before = targets(learner)
+    assert moved(before, targets(learner._replace(model=other))) == 0.0
+    assert moved(before, targets(learner._replace(target=other))) > 0.0
+
+    def actor(learner):
+        return learn_policy(parts, TINY, learner, batch, KEY)[0].actor
+
+    assert moved(actor(learner), actor(learner._replace(target=other))) == 0.0
+    assert moved(actor(learner), actor(learner._replace(model=other))) > 0.0
 
 
 def test_without_a_latent_it_is_the_ablation():
@@ -285,7 +312,8 @@ def test_a_flows_regularizers_move_its_field_and_nothing_that_was_imagined():
     config = replace(TINY, head="flow", c_past=1.0, c_uniform=0.5)
     parts, learner = parts_and_learner(config)
     start = encode(parts, learner.model, segment().observation[0])
-    window = imagine(parts, config, learner, learner.actor, start, segment().latent[0], KEY).window
+    networks = learner.model, learner.encoder, learner.actor
+    window = imagine(parts, config, *networks, start, segment().latent[0], KEY).window
 
     def penalty(params, decision, observation):
         imagined = window._replace(decision=decision, observation=observation)
