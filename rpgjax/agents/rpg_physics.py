@@ -28,7 +28,7 @@ from rpgjax.agents.flow_regularizers import (
     no_decisions,
 )
 from rpgjax.agents.short_horizon import ShortHorizonState, Variant, View, short_horizon
-from rpgjax.envs.episodes import episodes
+from rpgjax.envs.episodes import Episodes, episodes
 from rpgjax.models.latent_encoder import categorical_encoder, gaussian_encoder
 from rpgjax.objectives.bound import Weights, score_function, step_terms
 from rpgjax.policies import PolicyHead, flow, gaussian, velocity_field
@@ -47,6 +47,8 @@ class RPGPhysicsConfig(FlowConfig):
     head: Literal["gaussian", "flow"] = "gaussian"
     latent: Literal["continuous", "discrete"] = "continuous"
     latent_size: int = 12
+    information_about: Literal["behaviour", "objects"] = "behaviour"  # what p_phi sees: s and a, or
+    # only the features of the objects' coordinates, of a task that has them (envs.object_centric)
     encoder_hidden: tuple[int, ...] = (256, 256)
     encoder_learning_rate: Traced = 3e-4
     encoder_steps: int = 1  # of maximum likelihood in an update
@@ -83,7 +85,8 @@ def rpg_physics(env: Env, config: RPGPhysicsConfig = RPGPhysicsConfig()) -> Agen
     prior = categorical(size, seen) if config.latent == "discrete" else standard_normal(size)
     head, regularizers = HEADS[config.head](seen + size, world.action_size, config)
     make_encoder = categorical_encoder if config.latent == "discrete" else gaussian_encoder
-    encoder = make_encoder(size, seen, world.action_size, config.encoder_hidden)
+    evidence, *widths = EVIDENCE[config.information_about](env, world)
+    encoder = make_encoder(size, *widths, config.encoder_hidden)
     encoder_optimizer = optax.adam(config.encoder_learning_rate)
 
     def weights(view: View) -> Weights:
@@ -101,7 +104,7 @@ def rpg_physics(env: Env, config: RPGPhysicsConfig = RPGPhysicsConfig()) -> Agen
     def log_posterior(params: Params, view: View) -> Array:
         """log p_phi(z | s_t, a_t), (T, B)."""
         window = view.window
-        each = jax.vmap(jax.vmap(lambda z, s, a: encoder.log_prob(params, z, s, a)))
+        each = jax.vmap(jax.vmap(lambda z, s, a: encoder.log_prob(params, z, *evidence(s, a))))
         return each(window.latent, view.normalise(window.observation), window.action)
 
     def init_encoder(window: Transition, key: Key) -> Learner:
@@ -153,11 +156,12 @@ def rpg_physics(env: Env, config: RPGPhysicsConfig = RPGPhysicsConfig()) -> Agen
 
     def posterior(state: ShortHorizonState) -> Posterior:
         look, params = normaliser(state.statistics), state.memory.params
-        return lambda z, o, a: encoder.log_prob(params, z, look(o), a)
+        return lambda z, o, a: encoder.log_prob(params, z, *evidence(look(o), a))
 
     return short_horizon(world, config, variant)._replace(posterior=posterior)
 
 
+Evidence = Callable[[Array, Array], tuple[Array, Array]]  # of an observation and an action
 Penalty = Callable[[Params, Decisions, View, Key], tuple[Array, Metrics]]
 
 
@@ -195,4 +199,22 @@ def flow_head(
     return head, flow_regularizers(field, action_size, config)
 
 
+def behaviour(env: Env, world: Episodes) -> tuple[Evidence, int, int]:
+    """The paper's: the state and the action."""
+    return (
+        lambda observation, action: (observation, action),
+        world.observation_size,
+        world.action_size,
+    )
+
+
+def objects(env: Env, world: Episodes) -> tuple[Evidence, int, int]:
+    """Where the objects are, and nothing else: z is not told from a gait, or from a twitch."""
+    width = getattr(env, "object_features", 0)
+    if not width:
+        raise ValueError("information_about 'objects' wants a task with objects (ObjectCentric)")
+    return lambda observation, action: (observation[-width:], action[:0]), width, 0
+
+
 HEADS = {"gaussian": gaussian_head, "flow": flow_head}
+EVIDENCE = {"behaviour": behaviour, "objects": objects}

@@ -51,6 +51,11 @@ class ObjectCentric(Wrapper):
         """Raw and features."""
         return jax.eval_shape(self.reset, jax.random.key(0)).obs.shape[0]
 
+    @property
+    def object_features(self) -> int:
+        """How many of the observation's last entries are features of the objects."""
+        return self.observation_size - self.env.observation_size
+
     def _seen(self, state: State) -> State:
         features = positional_features(self.objects(state))
         return state.replace(obs=jnp.concatenate([self.shrink * state.obs, features]))

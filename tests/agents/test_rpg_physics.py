@@ -9,6 +9,7 @@ import pytest
 
 from rpgjax.agents.rpg_physics import RPGPhysicsConfig, rpg_physics
 from rpgjax.envs import analytic
+from rpgjax.envs.object_centric import ObjectCentric
 
 TINY = RPGPhysicsConfig(
     num_envs=8,
@@ -96,3 +97,15 @@ def test_information_falls_to_its_floor():
         state, _ = jax.jit(agent.update)(agent.init(jax.random.key(0)))
         objectives.append(float(jax.jit(agent.update)(state)[1]["train/actor_objective"]))
     assert abs(objectives[0]) > 5 * abs(objectives[1])
+
+
+def test_information_may_be_about_the_objects_alone():
+    """Then p_phi sees their features, not the raw state or the action; elsewhere it is refused."""
+    task = ObjectCentric(analytic.double_integrator(), lambda state: state.pipeline_state[:1])
+    agent = rpg_physics(task, replace(TINY, information_about="objects"))
+    state = agent.init(jax.random.key(0))
+    score, z = agent.posterior(state), jnp.array([1.0, 0.0, -1.0])
+    slopes = jax.grad(score, argnums=(1, 2))(z, jnp.ones(2 + 13), jnp.ones(1))
+    assert np.all(slopes[0][:2] == 0) and np.all(slopes[0][2:] != 0) and np.all(slopes[1] == 0)
+    with pytest.raises(ValueError, match="a task with objects"):
+        rpg_physics(analytic.double_integrator(), replace(TINY, information_about="objects"))
