@@ -1,11 +1,12 @@
 """GapMaze: how much of a maze without rewards does RPG see, and what does its latent add?
 
 python experiments/gap_maze/run.py [VARIANT ...] [--seeds 0 1 2]   what has no results yet
-python experiments/gap_maze/run.py --paper                         at the paper's sizes: hours a seed on a CPU
-python experiments/gap_maze/run.py --paper --together              what is missing as one program: for a GPU
+python experiments/gap_maze/run.py --sizes paper                   at the paper's sizes: hours a seed on a CPU
+python experiments/gap_maze/run.py --sizes half --together         what is missing as one program: for a GPU
 python experiments/gap_maze/run.py --report                        only the figures and the table
 
-Without --paper networks are half as wide and batches a quarter: a sixteenth of the work. Each seed
+Small networks are half as wide as the paper's and batches a quarter, a sixteenth of the work; half sizes
+are the paper's networks and half its batch. Each seed
 is a run of its own in runs/gap_maze, which goes on where it was stopped; --together keeps nothing but
 the results, which it writes again every few seconds. Coverage is the paper's: the
 fraction of the 100 squares of 1 m that training has visited, read off the replay buffer.
@@ -38,6 +39,7 @@ from rpgjax.training.settings import settings_to_json
 
 FOLDER = Path(__file__).parent
 RUNS = Path("runs") / "gap_maze"
+SIZES: dict[str, dict[str, Any]] = {"small": SMALL_RPG, "half": {"batch_size": 256}, "paper": {}}
 EVERY = 5000  # environment steps between two points of a curve
 
 
@@ -57,6 +59,9 @@ class Variant(NamedTuple):
 VARIANTS = {
     "rpg": Variant("RPG, z ~ N(0, I) in 12-d", "rpg", {}, {}, 0.92, seeds=5),
     "mbsac": Variant("no z (MBSAC)", "mbsac", {}, {"latent_unused": 12.0}, 0.66),
+    "information_0.05": Variant(
+        "beta 0.05", "rpg", {"information": 0.05}, {"information": 0.05}, 0.65
+    ),
     "information_0.005": Variant(
         "beta 0.005", "rpg", {"information": 0.005}, {"information": 0.005}, 0.86
     ),
@@ -81,25 +86,24 @@ VARIANTS = {
 }
 
 
-def results(name: str, seed: int | str, paper: bool) -> Path:
+def results(name: str, seed: int | str, sizes: str) -> Path:
     """Where a run's numbers are."""
-    return FOLDER / ("results_paper" if paper else "results") / f"{name}-seed{seed}.json"
+    return FOLDER / f"results_{sizes}" / f"{name}-seed{seed}.json"
 
 
-def train(name: str, seed: int, paper: bool) -> None:
+def train(name: str, seed: int, sizes: str) -> None:
     """Trains a seed, or goes on with it, and writes its results."""
-    _, algorithm, of_variant, _ = VARIANTS[name]
-    folder = RUNS / f"{name}{'-paper' if paper else ''}-seed{seed}"
-    settings = {"seed": seed} | ({} if paper else SMALL_RPG) | of_variant
-    run = one_seed(folder, algorithm, "gap_maze", settings)
-    write(results(name, seed, paper), seen(run.state.replay), provenance(run) | cost(run))
+    variant = VARIANTS[name]
+    folder = RUNS / f"{name}-{sizes}-seed{seed}"
+    settings = {"seed": seed} | SIZES[sizes] | variant.changes
+    run = one_seed(folder, variant.algorithm, "gap_maze", settings)
+    write(results(name, seed, sizes), seen(run.state.replay), provenance(run) | cost(run))
 
 
-def train_together(members: list[tuple[str, int]], paper: bool) -> None:
+def train_together(members: list[tuple[str, int]], sizes: str) -> None:
     """Trains variants' seeds as one program, and writes their results."""
     settings = preset("rpg", "gap_maze")
-    changes = {} if paper else SMALL_RPG
-    config = replace(settings.agent, **changes)
+    config = replace(settings.agent, **SIZES[sizes])
     own = [VARIANTS[name].together for name, _ in members]
     varied = {
         field: [fields.get(field, getattr(config, field)) for fields in own]
@@ -121,7 +125,7 @@ def train_together(members: list[tuple[str, int]], paper: bool) -> None:
                 settings, seed=seed, updates=stage.update, agent=replace(config, **agent)
             )
             content = {"settings": settings_to_json(done)} | origin() | shared
-            write(results(name, seed, paper), paths[member], content)
+            write(results(name, seed, sizes), paths[member], content)
         covered = ", ".join(f"{np.isfinite(first_visits(one)).mean():.2f}" for one in paths)
         print(f"{env_steps:,} steps, {stage.seconds:.0f} s: {covered}", flush=True)
 
@@ -154,36 +158,38 @@ def first_visits(positions: np.ndarray) -> np.ndarray:
     return first.reshape(-1)
 
 
-def read(name: str, paper: bool = False) -> list[dict[str, Any]]:
+def read(name: str, sizes: str) -> list[dict[str, Any]]:
     """A variant's seeds."""
-    return read_seeds(results(name, "*", paper))
+    return read_seeds(results(name, "*", sizes))
 
 
 def table() -> str:
     """Markdown: a row for each variant with results."""
     lines = [
-        "| policy | coverage, mean [lowest, highest] | seeds | the paper's |",
-        "|---" * 4 + "|",
+        "| sizes | policy | coverage, mean [lowest, highest] | seeds | the paper's |",
+        "|---" * 5 + "|",
     ]
-    for paper in (False, True):
+    for sizes in SIZES:
         for name, variant in VARIANTS.items():
-            last = np.array([seed["coverage"][-1] for seed in read(name, paper)])
+            last = np.array([seed["coverage"][-1] for seed in read(name, sizes)])
             if last.size:
                 spread = f"{last.mean():.2f} [{last.min():.2f}, {last.max():.2f}]"
-                sizes = ", the paper's sizes" if paper else ""
                 published = f"{variant.published:.2f}" if variant.published else "-"
-                lines.append(f"| {variant.label}{sizes} | {spread} | {last.size} | {published} |")
+                lines.append(
+                    f"| {sizes} | {variant.label} | {spread} | {last.size} | {published} |"
+                )
     return "\n".join(lines)
 
 
 def draw() -> None:
     """Coverage over steps, mean and range of seeds; and where the first seed of each has been."""
-    names = [name for name in VARIANTS if read(name)]
+    sizes = max(SIZES, key=lambda sizes: len([name for name in VARIANTS if read(name, sizes)]))
+    names = [name for name in VARIANTS if read(name, sizes)]
     if not names:
         return
     figure, axis = plt.subplots(figsize=(7, 4.2), layout="constrained")
     for index, name in enumerate(names):
-        seeds = read(name)
+        seeds = read(name, sizes)
         count = min(len(seed["coverage"]) for seed in seeds)
         values = np.array([seed["coverage"][:count] for seed in seeds])
         steps = np.array(seeds[0]["env_steps"][:count]) / 1e6
@@ -197,7 +203,7 @@ def draw() -> None:
         1, len(names), figsize=(3.4 * len(names), 3.6), squeeze=False, layout="constrained"
     )
     for axis, name in zip(axes[0], names, strict=True):
-        counts = np.array(read(name)[0]["squares"])
+        counts = np.array(read(name, sizes)[0]["squares"])
         axis.imshow(np.log1p(counts.T), origin="lower", extent=(-5, 5, -5, 5), cmap="viridis")
         for wall in GapMaze().walls():
             axis.plot(*np.transpose(wall), color="white", lw=1)
@@ -210,7 +216,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("variants", nargs="*", help=f"of {', '.join(VARIANTS)}")
     parser.add_argument("--seeds", type=int, nargs="+", help="of every variant")
-    parser.add_argument("--paper", action="store_true", help="at the paper's sizes")
+    parser.add_argument("--sizes", choices=SIZES, default="small", help="of networks and batches")
     parser.add_argument("--together", action="store_true", help="as one program, for a GPU")
     parser.add_argument("--report", action="store_true", help="draw only")
     arguments = parser.parse_args()
@@ -221,14 +227,14 @@ def main() -> None:
             (name, seed)
             for name in arguments.variants or VARIANTS
             for seed in arguments.seeds or range(VARIANTS[name].seeds)
-            if not results(name, seed, arguments.paper).exists()
+            if not results(name, seed, arguments.sizes).exists()
         ]
         if arguments.together:
             together = [one for one in missing if VARIANTS[one[0]].together is not None]
-            train_together(together, arguments.paper)
+            train_together(together, arguments.sizes)
         else:
             for name, seed in missing:
-                train(name, seed, arguments.paper)
+                train(name, seed, arguments.sizes)
     draw()
     fill_readme(FOLDER, table())
 

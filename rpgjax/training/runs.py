@@ -176,7 +176,7 @@ def device_description() -> str:
 def git_commit() -> str | None:
     """The commit of the checkout that this code runs from, `+` if it was changed; None without.
 
-    `$RPGJAX_COMMIT` says it where the code was copied to without its repository.
+    `$RPGJAX_COMMIT` says it where it is set: for code that was copied without its repository.
     """
     source = Path(__file__).parent
 
@@ -185,12 +185,14 @@ def git_commit() -> str | None:
             ("git", *arguments), cwd=source, capture_output=True, text=True, timeout=10, check=True
         ).stdout.strip()
 
+    if told := os.environ.get("RPGJAX_COMMIT"):
+        return told
     try:
         # A package installed inside somebody else's repository is not of that repository's commit.
         git("ls-files", "--error-unmatch", Path(__file__).name)
         return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", str(source)) else "")
     except (OSError, subprocess.SubprocessError):
-        return os.environ.get("RPGJAX_COMMIT")
+        return None
 
 
 def setting_values(folder: Path) -> dict[str, Any]:
