@@ -1,9 +1,10 @@
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rpgjax.models.networks import MLP, critic_network, orthogonal
+from rpgjax.models.networks import MLP, critic_network, elu, orthogonal
 
 
 def test_two_critics_share_nothing():
@@ -40,3 +41,10 @@ def test_orthogonal_kernels_are_orthogonal_and_random(shape):
         max(shape) == 1
     )
     assert np.unique(kernels.sum((1, 2)).round(4)).size > (1 if max(shape) == 1 else 10)
+
+
+def test_elu_is_flaxs_and_so_is_its_slope():
+    x = jnp.array([-50.0, -3.0, -1e-3, 0.0, 1e-3, 2.0])
+    np.testing.assert_allclose(elu(x), nn.elu(x), atol=1e-7)
+    slope = jax.vmap(jax.grad(elu))(x)
+    np.testing.assert_allclose(slope, jax.vmap(jax.grad(nn.elu))(x), rtol=1e-6, atol=1e-9)
