@@ -6,6 +6,9 @@ program and leaves `results/VARIANT.json`: settings, versions, machine and every
 
 import argparse
 import json
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -115,6 +118,41 @@ def one_seed(folder: Path, algorithm: str, env: str, settings: dict[str, Any]) -
     if done.signum is not None:
         raise SystemExit(128 + done.signum)
     return done
+
+
+def together(
+    env: Any, settings: Any, agent_of: Any, members: list[tuple[int, dict[str, float]]], every: int
+) -> Iterator[tuple[Any, list[dict[str, Any]]]]:
+    """Trains runs of one configuration as one program, each with a seed and some values of its own.
+
+    Yields stages (`rpgjax.training.population`), and for each member where its numbers come from and cost.
+    """
+    from rpgjax.training.population import population
+    from rpgjax.training.runs import origin
+    from rpgjax.training.settings import settings_to_json
+
+    config, seeds = settings.agent, [seed for seed, _ in members]
+    varied = {
+        field: [float(own.get(field, getattr(config, field))) for _, own in members]
+        for field in sorted({field for _, own in members for field in own})
+    }
+    made = partial(agent_of, env)
+    for stage in population(made, config, seeds, varied, settings.updates, every):
+        env_steps = stage.update * made(config).steps_per_update
+        contents = []
+        for member, seed in enumerate(seeds):
+            own = {field: values[member] for field, values in varied.items()}
+            changes = {"seed": seed, "updates": stage.update, "agent": replace(config, **own)}
+            contents.append(
+                {"settings": settings_to_json(replace(settings, **changes))}
+                | origin()
+                | {
+                    "members": len(members),
+                    "wall_seconds": stage.seconds,
+                    "steps_per_second": len(members) * env_steps / stage.seconds,
+                }
+            )
+        yield stage, contents
 
 
 def replayed(run: Any) -> Any:

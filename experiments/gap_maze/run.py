@@ -16,7 +16,6 @@ import argparse
 import json
 import sys
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,14 +27,11 @@ import matplotlib.pyplot as plt
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from harness import SMALL_RPG, cost, fill_readme, one_seed, provenance, read_seeds
+from harness import SMALL_RPG, cost, fill_readme, one_seed, provenance, read_seeds, together
 
 from rpgjax.agents import rpg
 from rpgjax.envs.gap_maze import HALF, GapMaze, gap_maze
 from rpgjax.presets import preset
-from rpgjax.training.population import population
-from rpgjax.training.runs import origin
-from rpgjax.training.settings import settings_to_json
 
 FOLDER = Path(__file__).parent
 RUNS = Path("runs") / "gap_maze"
@@ -103,31 +99,14 @@ def train(name: str, seed: int, sizes: str) -> None:
 def train_together(members: list[tuple[str, int]], sizes: str) -> None:
     """Trains variants' seeds as one program, and writes their results."""
     settings = preset("rpg", "gap_maze")
-    config = replace(settings.agent, **SIZES[sizes])
-    own = [VARIANTS[name].together for name, _ in members]
-    varied = {
-        field: [fields.get(field, getattr(config, field)) for fields in own]
-        for field in {field for fields in own for field in fields}
-    }
-    env = gap_maze()
-    seeds = [seed for _, seed in members]
-    for stage in population(partial(rpg, env), config, seeds, varied, settings.updates, 480):
+    settings = replace(settings, agent=replace(settings.agent, **SIZES[sizes]))
+    own = [(seed, VARIANTS[name].together or {}) for name, seed in members]
+    for stage, contents in together(gap_maze(), settings, rpg, own, 480):
         paths = seen(stage.state.replay)
-        env_steps = paths.shape[1] * paths.shape[2]
-        shared = {
-            "members": len(members),
-            "wall_seconds": stage.seconds,
-            "steps_per_second": len(members) * env_steps / stage.seconds,
-        }
-        for member, (name, seed) in enumerate(members):
-            agent = {field: values[member] for field, values in varied.items()}
-            done = replace(
-                settings, seed=seed, updates=stage.update, agent=replace(config, **agent)
-            )
-            content = {"settings": settings_to_json(done)} | origin() | shared
-            write(results(name, seed, sizes), paths[member], content)
-        covered = ", ".join(f"{np.isfinite(first_visits(one)).mean():.2f}" for one in paths)
-        print(f"{env_steps:,} steps, {stage.seconds:.0f} s: {covered}", flush=True)
+        for (name, seed), path, content in zip(members, paths, contents, strict=True):
+            write(results(name, seed, sizes), path, content)
+        covered = ", ".join(f"{np.isfinite(first_visits(path)).mean():.2f}" for path in paths)
+        print(f"update {stage.update}, {stage.seconds:.0f} s: {covered}", flush=True)
 
 
 def seen(replay: Any) -> np.ndarray:
@@ -230,8 +209,9 @@ def main() -> None:
             if not results(name, seed, arguments.sizes).exists()
         ]
         if arguments.together:
-            together = [one for one in missing if VARIANTS[one[0]].together is not None]
-            train_together(together, arguments.sizes)
+            train_together(
+                [one for one in missing if VARIANTS[one[0]].together is not None], arguments.sizes
+            )
         else:
             for name, seed in missing:
                 train(name, seed, arguments.sizes)

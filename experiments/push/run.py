@@ -3,11 +3,14 @@
 python experiments/push/run.py                                 what has no results yet, at the paper's length
 python experiments/push/run.py block_push mbsac --seeds 0 1 2  these runs
 python experiments/push/run.py block_push --steps 100000       shorter ones, again where there are results
-python experiments/push/run.py --paper                         at the paper's sizes
+python experiments/push/run.py --sizes paper                   at the paper's sizes
+python experiments/push/run.py --together                      what is missing as one program: for a GPU
 python experiments/push/run.py --report                        only the figure and the table
 
-Without --paper networks are half as wide and batches a quarter: a sixteenth of the work. Each seed is a
-run of its own in runs/push, which goes on where it was stopped. Success is counted in training, with the
+Small networks are half as wide as the paper's and batches a quarter: a sixteenth of the work. BlockPush
+has one update for 20 environment steps, of 40 environments, where the paper has one for 5, of 5. Each
+seed is a run of its own in runs/push, which goes on where it was stopped; --together keeps nothing but the
+results, which it writes again now and then. Success is counted in training, with the
 sampled policy: BlockPush's where an episode ever pays, AntPush's where its last step is within 5 m of the
 goal.
 """
@@ -16,8 +19,9 @@ import argparse
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
@@ -27,16 +31,31 @@ import matplotlib.pyplot as plt
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from harness import SMALL_RPG, cost, fill_readme, one_seed, provenance, read_seeds, replayed
+from harness import (
+    SMALL_RPG,
+    cost,
+    fill_readme,
+    one_seed,
+    provenance,
+    read_seeds,
+    replayed,
+    together,
+)
 
-from rpgjax.agents import RPGConfig
+from rpgjax.agents import rpg
 from rpgjax.envs.ant_mazes import NEAR
+from rpgjax.envs.registry import make
+from rpgjax.presets import preset
+from rpgjax.training.settings import TrainSettings
 
 FOLDER = Path(__file__).parent
 RUNS = Path("runs") / "push"
 EVERY = 20_000  # environment steps between two points of a curve
-CALL = RPGConfig.num_envs * RPGConfig.steps_per_call  # environment steps in a call
-VARIANTS = {"rpg": "RPG, z ~ N(0, I) in 12-d", "mbsac": "no z (MBSAC)"}
+VARIANTS: dict[str, tuple[str, dict[str, float]]] = {  # labels; the same as fields of RPG's
+    "rpg": ("RPG, z ~ N(0, I) in 12-d", {}),
+    "mbsac": ("no z (MBSAC)", {"latent_unused": 12.0}),
+}
+SIZES: dict[str, dict[str, Any]] = {"small": SMALL_RPG, "paper": {}}
 
 
 class Task(NamedTuple):
@@ -46,54 +65,94 @@ class Task(NamedTuple):
     steps: int  # the paper's
     success: Callable[[np.ndarray], bool]  # of an episode's rewards (T,)
     published: dict[str, float]  # success, by variant
+    changes: dict[str, Any]  # of the preset
 
 
 TASKS = {
     "block_push": Task(
-        "BlockPush, 2 blocks", 2_000_000, lambda r: bool(r.max() > 0), {"rpg": 1.0, "mbsac": 0.34}
+        "BlockPush, 2 blocks",
+        2_000_000,
+        lambda r: bool(r.max() > 0),
+        {"rpg": 1.0, "mbsac": 0.34},
+        {"num_envs": 40, "updates_per_call": 20, "information": 0.002},
     ),
     "ant_push": Task(
-        "AntPush", 1_000_000, lambda r: bool(r[-1] > -0.1 * NEAR), {"rpg": 0.73, "mbsac": 0.23}
+        "AntPush",
+        1_000_000,
+        lambda r: bool(r[-1] > -0.1 * NEAR),
+        {"rpg": 0.73, "mbsac": 0.23},
+        {},
     ),
 }
 
 
-def results(env: str, name: str, seed: int | str, paper: bool) -> Path:
+def results(env: str, name: str, seed: int | str, sizes: str) -> Path:
     """Where a run's numbers are."""
-    folder = "results_paper" if paper else "results"
-    return FOLDER / folder / f"{env}-{name}-seed{seed}.json"
+    return FOLDER / f"results_{sizes}" / f"{env}-{name}-seed{seed}.json"
 
 
-def train(env: str, name: str, seed: int, steps: int, paper: bool) -> None:
+def settings_of(env: str, name: str, steps: int, sizes: str) -> TrainSettings:
+    """A variant's settings, without a seed."""
+    settings = preset(name, env)
+    agent = replace(settings.agent, **TASKS[env].changes, **SIZES[sizes])
+    call = agent.num_envs * agent.steps_per_call
+    return replace(
+        settings, updates=steps // call, agent=replace(agent, replay_size=steps + 2 * call)
+    )
+
+
+def train(env: str, name: str, seed: int, steps: int, sizes: str) -> None:
     """Trains a seed, or goes on with it, and writes its results."""
-    folder = RUNS / f"{env}-{name}{'-paper' if paper else ''}-seed{seed}-{steps}"
-    settings = {"seed": seed, "updates": steps // CALL, "replay_size": steps + CALL}
-    settings |= {} if paper else SMALL_RPG
-    run = one_seed(folder, name, env, settings)
+    folder = RUNS / f"{env}-{name}-{sizes}-seed{seed}-{steps}"
+    settings = replace(settings_of(env, name, steps, sizes), seed=seed)
+    changes = asdict(settings.agent) | {"seed": seed, "updates": settings.updates}
+    run = one_seed(folder, name, env, changes)
     held = replayed(run)
+    content = provenance(run) | cost(run)
+    write(results(env, name, seed, sizes), env, held.reward, held.ended, content)
+
+
+def train_together(env: str, members: list[tuple[str, int]], steps: int, sizes: str) -> None:
+    """Trains variants' seeds as one program, and writes their results."""
+    settings = settings_of(env, "rpg", steps, sizes)
+    own = [(seed, VARIANTS[name][1]) for name, seed in members]
+    for stage, contents in together(make(env), settings, rpg, own, settings.updates // 20):
+        replay = stage.state.replay
+        count = int(np.max(replay.current_index))
+        rewards, ended = (
+            np.asarray(x)[..., :count] for x in (replay.experience.reward, replay.experience.ended)
+        )
+        for index, (name, seed) in enumerate(members):
+            path = results(env, name, seed, sizes)
+            write(path, env, rewards[index], ended[index], contents[index])
+        paid = ", ".join(f"{one.mean():.3f}" for one in rewards[..., -200:])
+        print(f"update {stage.update}, {stage.seconds:.0f} s: a step paid {paid}", flush=True)
+
+
+def write(
+    path: Path, env: str, rewards: np.ndarray, ended: np.ndarray, content: dict[str, Any]
+) -> None:
+    """How often a run succeeded, by rewards and ends (environment, T), and where its numbers come from."""
     ends, won = [], []  # environment steps by then, and whether it was a success
-    for rewards, ended in zip(held.reward, held.ended, strict=True):
-        last = np.flatnonzero(ended)
+    for paid, over in zip(rewards, ended, strict=True):
+        last = np.flatnonzero(over)
         for start, end in zip(last[:-1] + 1, last[1:] + 1, strict=True):  # the first is cut short
-            ends.append(end * len(held.reward))
-            won.append(TASKS[env].success(rewards[start:end]))
+            ends.append(end * len(rewards))
+            won.append(TASKS[env].success(paid[start:end]))
     ends, won = np.array(ends), np.array(won, float)
-    points = np.arange(EVERY, steps + 1, EVERY)
+    points = np.arange(EVERY, rewards.size + 1, EVERY)
     inside = [(ends > point - EVERY) & (ends <= point) for point in points]
-    content = {
+    curve = {
         "env_steps": points.tolist(),
         "success": [float(won[one].mean()) if one.any() else None for one in inside],
-        "return": [row["eval/return_mean"] for row in run.rows[0] if "eval/return_mean" in row],
     }
-    content |= provenance(run) | cost(run)
-    path = results(env, name, seed, paper)
     path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(content) + "\n")
+    path.write_text(json.dumps(curve | content) + "\n")
 
 
-def read(env: str, name: str, paper: bool = False) -> list[dict]:
+def read(env: str, name: str, sizes: str = "small") -> list[dict]:
     """A variant's seeds."""
-    return read_seeds(results(env, name, "*", paper))
+    return read_seeds(results(env, name, "*", sizes))
 
 
 def table() -> str:
@@ -103,12 +162,11 @@ def table() -> str:
         " steps/s |",
         "|---" * 7 + "|",
     ]
-    for paper in (False, True):
+    for sizes in SIZES:
         for env, task in TASKS.items():
-            for name, label in VARIANTS.items():
-                if seeds := read(env, name, paper):
-                    sizes = ", the paper's sizes" if paper else ""
-                    lines.append(_row(f"{task.label}{sizes}", label, seeds, task, name))
+            for name, (label, _) in VARIANTS.items():
+                if seeds := read(env, name, sizes):
+                    lines.append(_row(f"{task.label}, {sizes}", label, seeds, task, name))
     return "\n".join(lines)
 
 
@@ -132,7 +190,7 @@ def draw() -> None:
         1, len(found), figsize=(5.5 * len(found), 4), squeeze=False, layout="constrained"
     )
     for axis, env in zip(axes[0], found, strict=True):
-        for index, (name, label) in enumerate(VARIANTS.items()):
+        for index, (name, (label, _)) in enumerate(VARIANTS.items()):
             seeds = read(env, name)
             if not seeds:
                 continue
@@ -154,19 +212,26 @@ def main() -> None:
     parser.add_argument("names", nargs="*", help=f"tasks and variants, of {', '.join(known)}")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--steps", type=int, help="environment steps; the paper's by default")
-    parser.add_argument("--paper", action="store_true", help="at the paper's sizes")
+    parser.add_argument("--sizes", choices=SIZES, default="small", help="of networks and batches")
+    parser.add_argument("--together", action="store_true", help="as one program, for a GPU")
     parser.add_argument("--report", action="store_true", help="draw only")
     arguments = parser.parse_args()
     if unknown := set(arguments.names) - set(known):
         parser.error(f"unknown names: {', '.join(sorted(unknown))}")
     if not arguments.report:
         for env in [env for env in TASKS if env in arguments.names] or TASKS:
-            for name in [name for name in VARIANTS if name in arguments.names] or VARIANTS:
-                for seed in arguments.seeds:
-                    there = results(env, name, seed, arguments.paper).exists()
-                    if arguments.steps or not there:
-                        steps = arguments.steps or TASKS[env].steps
-                        train(env, name, seed, steps, arguments.paper)
+            steps = arguments.steps or TASKS[env].steps
+            missing = [
+                (name, seed)
+                for name in [name for name in VARIANTS if name in arguments.names] or VARIANTS
+                for seed in arguments.seeds
+                if arguments.steps or not results(env, name, seed, arguments.sizes).exists()
+            ]
+            if arguments.together and missing:
+                train_together(env, missing, steps, arguments.sizes)
+                continue
+            for name, seed in missing:
+                train(env, name, seed, steps, arguments.sizes)
     draw()
     fill_readme(FOLDER, table())
 

@@ -12,6 +12,7 @@ The latent encoder p_phi is fitted to what the policy does.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, NamedTuple
 
 import jax
@@ -33,7 +34,7 @@ from rpgjax.models.latent_encoder import categorical_encoder, gaussian_encoder
 from rpgjax.objectives.bound import Weights, score_function, step_terms
 from rpgjax.policies import PolicyHead, flow, gaussian, velocity_field
 from rpgjax.policies.latent import categorical, latent, standard_normal
-from rpgjax.rollout import Transition
+from rpgjax.rollout import Normalise, Transition
 from rpgjax.types import Array, Key, Metrics, Params, Traced
 
 
@@ -104,8 +105,8 @@ def rpg_physics(env: Env, config: RPGPhysicsConfig = RPGPhysicsConfig()) -> Agen
     def log_posterior(params: Params, view: View) -> Array:
         """log p_phi(z | s_t, a_t), (T, B)."""
         window = view.window
-        each = jax.vmap(jax.vmap(lambda z, s, a: encoder.log_prob(params, z, *evidence(s, a))))
-        return each(window.latent, view.normalise(window.observation), window.action)
+        seen = evidence(window.observation, window.action, view.normalise)
+        return jax.vmap(jax.vmap(partial(encoder.log_prob, params)))(window.latent, *seen)
 
     def init_encoder(window: Transition, key: Key) -> Learner:
         params = encoder.init(key)
@@ -156,12 +157,13 @@ def rpg_physics(env: Env, config: RPGPhysicsConfig = RPGPhysicsConfig()) -> Agen
 
     def posterior(state: ShortHorizonState) -> Posterior:
         look, params = normaliser(state.statistics), state.memory.params
-        return lambda z, o, a: encoder.log_prob(params, z, *evidence(look(o), a))
+        return lambda z, o, a: encoder.log_prob(params, z, *evidence(o, a, look))
 
     return short_horizon(world, config, variant)._replace(posterior=posterior)
 
 
-Evidence = Callable[[Array, Array], tuple[Array, Array]]  # of an observation and an action
+# Of observations (..., obs) and actions (..., action), and how heads see observations.
+Evidence = Callable[[Array, Array, Normalise], tuple[Array, Array]]
 Penalty = Callable[[Params, Decisions, View, Key], tuple[Array, Metrics]]
 
 
@@ -209,11 +211,15 @@ def behaviour(env: Env, world: Episodes) -> tuple[Evidence, int, int]:
 
 
 def objects(env: Env, world: Episodes) -> tuple[Evidence, int, int]:
-    """Where the objects are, and nothing else: z is not told from a gait, or from a twitch."""
+    """Where the objects are, and nothing else: z is not told from a gait, or from a twitch.
+
+    Features are not normalised: at first everything stays where it is, and the spread of that is
+    millimetres, which would do to tell latents apart.
+    """
     width = getattr(env, "object_features", 0)
     if not width:
         raise ValueError("information_about 'objects' wants a task with objects (ObjectCentric)")
-    return lambda observation, action: (observation[-width:], action[:0]), width, 0
+    return lambda observation, action, look: (observation[..., -width:], action[..., :0]), width, 0
 
 
 HEADS = {"gaussian": gaussian_head, "flow": flow_head}

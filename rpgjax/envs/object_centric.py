@@ -31,12 +31,20 @@ class ObjectCentric(Wrapper):
         env: the task.
         objects: coordinates (n,), about within [-1, 1], of its state.
         shrink: factor on the raw observation.
+        frequencies: of the features, doubling; each more tells places half as far apart.
     """
 
-    def __init__(self, env: Env, objects: Callable[[State], Array], shrink: float = 0.01) -> None:
+    def __init__(
+        self,
+        env: Env,
+        objects: Callable[[State], Array],
+        shrink: float = 0.01,
+        frequencies: int = FREQUENCIES,
+    ) -> None:
         super().__init__(env)
         self.objects = objects
         self.shrink = shrink
+        self.frequencies = frequencies
 
     def reset(self, rng: Key) -> State:
         """The task's, seen otherwise."""
@@ -57,5 +65,5 @@ class ObjectCentric(Wrapper):
         return self.observation_size - self.env.observation_size
 
     def _seen(self, state: State) -> State:
-        features = positional_features(self.objects(state))
+        features = positional_features(self.objects(state), self.frequencies)
         return state.replace(obs=jnp.concatenate([self.shrink * state.obs, features]))
