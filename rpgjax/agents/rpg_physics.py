@@ -31,9 +31,10 @@ from rpgjax.agents.flow_regularizers import (
 from rpgjax.agents.short_horizon import ShortHorizonState, Variant, View, short_horizon
 from rpgjax.envs.episodes import Episodes, episodes
 from rpgjax.models.latent_encoder import categorical_encoder, gaussian_encoder
+from rpgjax.models.networks import critic_network
 from rpgjax.objectives.bound import Weights, score_function, step_terms
 from rpgjax.policies import PolicyHead, flow, gaussian, velocity_field
-from rpgjax.policies.latent import categorical, latent, standard_normal
+from rpgjax.policies.latent import by_value, categorical, latent, standard_normal
 from rpgjax.rollout import Normalise, Transition
 from rpgjax.types import Array, Key, Metrics, Params, Traced
 
@@ -48,6 +49,7 @@ class RPGPhysicsConfig(FlowConfig):
     head: Literal["gaussian", "flow"] = "gaussian"
     latent: Literal["continuous", "discrete"] = "continuous"
     latent_size: int = 12
+    latent_choice: Literal["score", "soft_q"] = "score"  # how pi(z | s_1) learns, of a discrete z
     information_about: Literal["behaviour", "objects"] = "behaviour"  # what p_phi sees: s and a, or
     # only the features of the objects' coordinates, of a task that has them (envs.object_centric)
     encoder_hidden: tuple[int, ...] = (256, 256)
@@ -83,7 +85,15 @@ def rpg_physics(env: Env, config: RPGPhysicsConfig = RPGPhysicsConfig()) -> Agen
     """
     world = episodes(env, config.episode_length, config.bank_size)
     seen, size = world.observation_size, config.latent_size
-    prior = categorical(size, seen) if config.latent == "discrete" else standard_normal(size)
+    prior = standard_normal(size)
+    soft_q = config.latent == "discrete" and config.latent_choice == "soft_q"
+    if soft_q:
+        prior = by_value(
+            size,
+            *critic_network(seen + size, config.critic_hidden, config.activation, config.critics),
+        )
+    elif config.latent == "discrete":
+        prior = categorical(size, seen)
     head, regularizers = HEADS[config.head](seen + size, world.action_size, config)
     make_encoder = categorical_encoder if config.latent == "discrete" else gaussian_encoder
     evidence, *widths = EVIDENCE[config.information_about](env, world)
@@ -124,9 +134,19 @@ def rpg_physics(env: Env, config: RPGPhysicsConfig = RPGPhysicsConfig()) -> Agen
         window = view.window
         each = jax.vmap(jax.vmap(lambda s, z: prior.log_prob(actor["prior"], s, z)))
         log_prior = each(view.normalise(window.observation), window.latent)
-        climb = score_function(log_prior, returns, window.is_first, weights(view).latent_entropy)
+        climb = 0.0
+        if not soft_q:
+            alpha_z = weights(view).latent_entropy
+            climb = score_function(log_prior, returns, window.is_first, alpha_z)
         penalty, metrics = regularizers(actor["head"], memory.decisions, view, key)
         return penalty - climb, metrics | {"train/latent_entropy": -jnp.mean(log_prior)}
+
+    def adopt(actor: Params, critic: Params, view: View) -> Params:
+        """pi(z | s_1) by the critic as it is now."""
+        if not soft_q:
+            return actor
+        now = {"critic": critic, "temperature": weights(view).latent_entropy}
+        return actor | {"prior": jax.tree.map(jnp.copy, now)}  # donated buffers must not be shared
 
     def fit_encoder(memory: Learner, view: View, key: Key) -> tuple[Learner, Metrics]:
         def loss(params: Params) -> Array:
@@ -153,6 +173,7 @@ def rpg_physics(env: Env, config: RPGPhysicsConfig = RPGPhysicsConfig()) -> Agen
         value_input=lambda observation, window: jnp.concatenate(
             [observation, window.latent], axis=-1
         ),
+        adopt=adopt,
     )
 
     def posterior(state: ShortHorizonState) -> Posterior:
@@ -202,9 +223,9 @@ def flow_head(
 
 
 def behaviour(env: Env, world: Episodes) -> tuple[Evidence, int, int]:
-    """The paper's: the state and the action."""
+    """The paper's: the state, as the policy sees it, and the action."""
     return (
-        lambda observation, action: (observation, action),
+        lambda observation, action, look: (look(observation), action),
         world.observation_size,
         world.action_size,
     )

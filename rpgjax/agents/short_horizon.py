@@ -62,6 +62,7 @@ class Variant(NamedTuple):
     update_memory: Callable[[Memory, View, Key], tuple[Memory, Metrics]]
     value_inputs: int  # what the critics see of a state: its width,
     value_input: Callable[[Array, Transition], Array] = lambda observation, window: observation
+    adopt: Callable[[Params, Params, View], Params] = lambda actor, critic, view: actor
 
 
 class ShortHorizonState(NamedTuple):
@@ -234,6 +235,7 @@ def short_horizon(episodes: Episodes, config: ShortHorizonConfig, variant: Varia
         critic, critic_state, critic_loss = fit_critic(
             state, window, reward, next_values, critic_key
         )
+        actor = variant.adopt(actor, critic, look(state, window))
         target_critic = optax.incremental_update(
             critic, state.target_critic, 1.0 - config.target_critic_keep
         )

@@ -73,16 +73,51 @@ def categorical(
     def logits(params: Params, observation: Array) -> Array:
         return network.apply(params, observation) / temperature
 
+    def worth(params: Params, observation: Array, z: Array) -> Array:
+        return jnp.sum(z * network.apply(params, observation))
+
+    return _chosen(size, init, logits)._replace(worth=worth)
+
+
+def by_value(
+    size: int,
+    init: Callable[[Key], Params],
+    value: Callable[[Params, Array], Array],
+) -> Prior:
+    """z one-hot, pi(z | s_1) = softmax(V(s_1, z) / alpha_z): soft Q over z, said by a critic itself.
+
+    Nothing is trained here: whoever trains the critic hands its parameters on, as {"critic",
+    "temperature"}, alpha_z. Until then pi is uniform.
+
+    Args:
+        size: how many latents.
+        init: the critic's.
+        value: of parameters and [s, z] (obs + z,): (critics,), whose mean counts.
+    """
+
+    def begin(key: Key) -> Params:
+        return {"critic": init(key), "temperature": jnp.float32(jnp.inf)}
+
+    def logits(params: Params, observation: Array) -> Array:
+        told = [jnp.concatenate([observation, z]) for z in jnp.eye(size)]
+        values = jnp.mean(value(params["critic"], jnp.stack(told)), axis=0)
+        return jax.lax.stop_gradient(values / params["temperature"])
+
+    return _chosen(size, begin, logits)
+
+
+def _chosen(
+    size: int, init: Callable[[Key], Params], logits: Callable[[Params, Array], Array]
+) -> Prior:
+    """z one-hot, by logits (size,) of parameters and an observation."""
+
     def sample(params: Params, observation: Array, key: Key) -> Array:
         return jax.nn.one_hot(jax.random.categorical(key, logits(params, observation)), size)
 
     def log_prob(params: Params, observation: Array, z: Array) -> Array:
         return jnp.sum(z * jax.nn.log_softmax(logits(params, observation)))
 
-    def worth(params: Params, observation: Array, z: Array) -> Array:
-        return jnp.sum(z * network.apply(params, observation))
-
-    return Prior(size, init, sample, log_prob, worth)
+    return Prior(size, init, sample, log_prob)
 
 
 def latent(head: PolicyHead, prior: Prior) -> PolicyHead:

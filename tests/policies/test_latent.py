@@ -8,7 +8,7 @@ import pytest
 from rpgjax.envs import analytic
 from rpgjax.envs.episodes import episodes
 from rpgjax.policies import gaussian
-from rpgjax.policies.latent import categorical, latent, standard_normal
+from rpgjax.policies.latent import by_value, categorical, latent, standard_normal
 from rpgjax.rollout import start, unroll
 
 PRIORS = {"normal": standard_normal(3), "categorical": categorical(3, 2, (8,), temperature=1.0)}
@@ -93,3 +93,17 @@ def test_a_normal_latent_draws_the_entries_that_are_used_and_counts_them_alone()
     assert np.all(z[:2] != 0) and z[2] == 0
     expected = standard_normal(2).log_prob((), jnp.zeros(2), z[:2])
     assert float(prior.log_prob((), jnp.zeros(2), z)) == pytest.approx(float(expected), rel=1e-6)
+
+
+def test_a_latent_by_value_is_drawn_by_what_it_is_worth():
+    worth = jnp.array([1.0, 3.0, 2.0])
+    prior = by_value(3, lambda key: (), lambda params, x: jnp.stack([x[..., 2:] @ worth] * 2))
+    params = prior.init(jax.random.key(0)) | {"temperature": jnp.float32(2.0)}
+    expected = jax.nn.log_softmax(worth / 2.0)
+    found = [prior.log_prob(params, jnp.zeros(2), z) for z in jnp.eye(3)]
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    keys = jax.random.split(jax.random.key(1), 4000)
+    drawn = jax.vmap(lambda key: prior.sample(params, jnp.zeros(2), key))(keys)
+    np.testing.assert_allclose(drawn.mean(0), jnp.exp(expected), atol=0.03)
+    slope = jax.grad(lambda o: prior.log_prob(params, o, jnp.eye(3)[0]))(jnp.zeros(2))
+    assert np.all(slope == 0)
