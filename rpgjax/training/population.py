@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from rpgjax.agents.agent import Agent, AgentState
-from rpgjax.training.programs import Job, over_seeds, strong
+from rpgjax.training.programs import Job, enable_compilation_cache, over_seeds, strong
 from rpgjax.types import Array, Key, Metrics, Traced
 
 
@@ -70,6 +70,7 @@ def population(
     def init(keys: Key) -> AgentState:
         return jax.vmap(lambda own, key: strong(agent(own).init(key)))(fields, keys)
 
+    enable_compilation_cache()
     began = time.perf_counter()
     keys = jax.vmap(jax.random.key)(jnp.asarray(seeds))
     shapes = jax.eval_shape(init, keys), jax.ShapeDtypeStruct((), jnp.int32)
