@@ -8,7 +8,7 @@ python experiments/push/run.py --together                      what is missing a
 python experiments/push/run.py --report                        only the figure and the table
 
 Small networks are half as wide as the paper's and batches a quarter: a sixteenth of the work. BlockPush
-has one update for 20 environment steps, of 40 environments, where the paper has one for 5, of 5. Each
+has one update for 40 environment steps, of 40 environments, where the paper has one for 5, of 5. Each
 seed is a run of its own in runs/push, which goes on where it was stopped; --together keeps nothing but the
 results, which it writes again now and then. Success is counted in training, with the
 sampled policy: BlockPush's where an episode ever pays, AntPush's where its last step is within 5 m of the
@@ -74,7 +74,7 @@ TASKS = {
         2_000_000,
         lambda r: bool(r.max() > 0),
         {"rpg": 1.0, "mbsac": 0.34},
-        {"num_envs": 40, "updates_per_call": 20, "information": 0.002},
+        {"num_envs": 40, "information": 0.005},
     ),
     "ant_push": Task(
         "AntPush",
