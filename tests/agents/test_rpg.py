@@ -348,3 +348,5 @@ def test_seeds_differ_and_run_under_vmap():
 def test_impossible_settings_are_refused_in_one_line():
     with pytest.raises(ValueError, match="must not exceed"):
         rpg(TASK, replace(TINY, horizon=5))
+    with pytest.raises(ValueError, match=r"updates_per_call \(3\) must be even"):
+        rpg(TASK, replace(TINY, updates_per_call=3))
