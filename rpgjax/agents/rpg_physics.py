@@ -145,7 +145,7 @@ def rpg_physics(env: Env, config: RPGPhysicsConfig = RPGPhysicsConfig()) -> Agen
         """pi(z | s_1) by the critic as it is now."""
         if not soft_q:
             return actor
-        now = {"critic": critic, "temperature": weights(view).latent_entropy}
+        now = {"critic": critic, "sharpness": jnp.float32(1.0) / weights(view).latent_entropy}
         return actor | {"prior": jax.tree.map(jnp.copy, now)}  # donated buffers must not be shared
 
     def fit_encoder(memory: Learner, view: View, key: Key) -> tuple[Learner, Metrics]:

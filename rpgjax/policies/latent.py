@@ -87,7 +87,8 @@ def by_value(
     """z one-hot, pi(z | s_1) = softmax(V(s_1, z) / alpha_z): soft Q over z, said by a critic itself.
 
     Nothing is trained here: whoever trains the critic hands its parameters on, as {"critic",
-    "temperature"}, alpha_z. Until then pi is uniform.
+    "sharpness"}, 1 / alpha_z. Until then pi is uniform. (alpha_z itself would be infinite until then, and
+    an average over updates would stay so.)
 
     Args:
         size: how many latents.
@@ -96,12 +97,12 @@ def by_value(
     """
 
     def begin(key: Key) -> Params:
-        return {"critic": init(key), "temperature": jnp.float32(jnp.inf)}
+        return {"critic": init(key), "sharpness": jnp.float32(0.0)}
 
     def logits(params: Params, observation: Array) -> Array:
         told = [jnp.concatenate([observation, z]) for z in jnp.eye(size)]
         values = jnp.mean(value(params["critic"], jnp.stack(told)), axis=0)
-        return jax.lax.stop_gradient(values / params["temperature"])
+        return jax.lax.stop_gradient(values * params["sharpness"])
 
     return _chosen(size, begin, logits)
 

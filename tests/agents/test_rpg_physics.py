@@ -111,12 +111,14 @@ def test_information_may_be_about_the_objects_alone():
         rpg_physics(analytic.double_integrator(), replace(TINY, information_about="objects"))
 
 
-def test_by_soft_q_latents_are_chosen_by_the_critic_and_without_noise():
+@pytest.mark.parametrize("keep", [0.0, 0.5])
+def test_by_soft_q_latents_are_chosen_by_the_critic_and_without_noise(keep):
     """pi(z | s_1) is softmax(V / alpha_z) of the critic after every update; uniform before the first."""
-    before, after, metrics = one_update(
-        latent="discrete", latent_choice="soft_q", latent_entropy=0.5, critics=2
-    )
-    assert np.isinf(before.actor["prior"]["temperature"])
+    changes = {"latent": "discrete", "latent_choice": "soft_q", "latent_entropy": 0.5}
+    before, after, metrics = one_update(actor_average_keep=keep, **changes)
+    assert float(before.actor["prior"]["sharpness"]) == 0.0
     assert float(metrics["train/latent_entropy"]) == pytest.approx(np.log(3.0), rel=1e-5)
     prior = after.actor["prior"]
-    assert moved(prior["critic"], after.critic) == 0.0 and float(prior["temperature"]) == 0.5
+    assert moved(prior["critic"], after.critic) == 0.0 and float(prior["sharpness"]) == 2.0
+    # The averaged actor, which is evaluated, comes along.
+    assert float(after.averaged_actor["prior"]["sharpness"]) == 2.0 * (1.0 - keep)
