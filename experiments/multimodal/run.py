@@ -35,7 +35,14 @@ from rpgjax.training.latent_figures import Played, colours, play
 FOLDER = Path(__file__).parent
 SEEDS, EPISODES, STEPS, DRAWN = 5, 256, 40, 32
 FLOW = {"head": "flow"}
+SOFT_Q = {  # a z that is worth less is not drawn; at the end, the other terms hardly count
+    "latent_choice": "soft_q",
+    "latent_entropy_floor": 0.005,
+    "information": 0.3,
+    "information_floor": 0.02,
+}
 VARIANTS: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "soft_q": ("latent + flow, z one of 8 by soft Q", "rpg_physics", FLOW | SOFT_Q),
     "latent_flow": ("latent + flow, z one of 8", "rpg_physics", FLOW),
     "latent_gaussian": ("latent + Gaussian, z one of 8", "rpg_physics", {"head": "gaussian"}),
     "four": ("latent + flow, z one of 4", "rpg_physics", FLOW | {"latent_size": 4}),
@@ -43,7 +50,7 @@ VARIANTS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "flow": ("flow alone (RFO)", "rfo", {}),
     "gaussian": ("Gaussian alone (SHAC)", "shac", {}),
 }
-FIGURE = ("latent_flow", "latent_gaussian", "flow", "gaussian")
+FIGURE = ("soft_q", "latent_flow", "latent_gaussian", "flow", "gaussian")
 
 
 def best_route() -> float:
