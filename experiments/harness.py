@@ -137,15 +137,16 @@ def together(
         for field in sorted({field for _, own in members for field in own})
     }
     made = partial(agent_of, env)
+    steps_per_update, where = made(config).steps_per_update, origin()
     for stage in population(made, config, seeds, varied, settings.updates, every):
-        env_steps = stage.update * made(config).steps_per_update
+        env_steps = stage.update * steps_per_update
         contents = []
         for member, seed in enumerate(seeds):
             own = {field: values[member] for field, values in varied.items()}
             changes = {"seed": seed, "updates": stage.update, "agent": replace(config, **own)}
             contents.append(
                 {"settings": settings_to_json(replace(settings, **changes))}
-                | origin()
+                | where
                 | {
                     "members": len(members),
                     "wall_seconds": stage.seconds,
@@ -160,9 +161,15 @@ def replayed(run: Any) -> Any:
     import jax
 
     replay = run.state.replay
-    if bool(replay.is_full):
+    count = steps_held(replay)
+    return jax.tree.map(lambda x: np.asarray(x[:, :count]), replay.experience)
+
+
+def steps_held(replay: Any) -> int:
+    """How many steps of every environment a replay buffer holds, or each member's: all so far."""
+    if np.any(replay.is_full):
         raise SystemExit("the replay buffer forgot where training began: raise replay_size")
-    return jax.tree.map(lambda x: np.asarray(x[:, : int(replay.current_index)]), replay.experience)
+    return int(np.max(replay.current_index))
 
 
 def provenance(run: Any) -> dict[str, Any]:

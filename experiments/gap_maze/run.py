@@ -27,7 +27,16 @@ import matplotlib.pyplot as plt
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from harness import SMALL_RPG, cost, fill_readme, one_seed, provenance, read_seeds, together
+from harness import (
+    SMALL_RPG,
+    cost,
+    fill_readme,
+    one_seed,
+    provenance,
+    read_seeds,
+    steps_held,
+    together,
+)
 
 from rpgjax.agents import rpg
 from rpgjax.envs.gap_maze import HALF, GapMaze, gap_maze
@@ -45,9 +54,7 @@ class Variant(NamedTuple):
     label: str
     algorithm: str
     changes: dict[str, Any]  # of its preset, in a run of its own
-    together: (
-        dict[str, float] | None
-    )  # the same of RPG's, within one program; None: it needs its own
+    together: dict[str, float] | None  # the same of RPG's, within one program; None: it can't be
     published: float | None  # the paper's coverage
     seeds: int = 3
 
@@ -112,7 +119,7 @@ def train_together(members: list[tuple[str, int]], sizes: str) -> None:
 def seen(replay: Any) -> np.ndarray:
     """Positions (..., environment, T, 2) since the start, m, from a run's replay buffer."""
     held = np.asarray(replay.experience.next_observation[..., :2]) / gap_maze().shrink
-    return held[..., : int(np.max(replay.current_index)), :]
+    return held[..., : steps_held(replay), :]
 
 
 def write(path: Path, positions: np.ndarray, content: dict[str, Any]) -> None:

@@ -39,6 +39,7 @@ from harness import (
     provenance,
     read_seeds,
     replayed,
+    steps_held,
     together,
 )
 
@@ -118,7 +119,7 @@ def train_together(env: str, members: list[tuple[str, int]], steps: int, sizes: 
     own = [(seed, VARIANTS[name][1]) for name, seed in members]
     for stage, contents in together(make(env), settings, rpg, own, settings.updates // 20):
         replay = stage.state.replay
-        count = int(np.max(replay.current_index))
+        count = steps_held(replay)
         rewards, ended = (
             np.asarray(x)[..., :count] for x in (replay.experience.reward, replay.experience.ended)
         )
