@@ -7,6 +7,7 @@ observation, replay one first state for ever, and count a time limit as death.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -92,6 +93,8 @@ def episodes(env: Env, episode_length: int, bank_size: int = 128, refresh: int =
             "episodes want episode_length >= 1, bank_size >= 1 and refresh >= 0, "
             f"got {episode_length}, {bank_size} and {refresh}"
         )
+    # By default accelerators multiply matrices with 7 or 10 bits of mantissa: too few for physics.
+    full_precision = partial(jax.default_matmul_precision, "highest")
     refresh = min(refresh, bank_size)
     task = type(env.unwrapped).__name__
     observed = jax.eval_shape(env.reset, jax.random.key(0)).obs
@@ -99,7 +102,8 @@ def episodes(env: Env, episode_length: int, bank_size: int = 128, refresh: int =
         raise ValueError(f"{task} must observe one vector of shape (obs,), got {observed}")
 
     def sample(keys: Key) -> Bank:
-        return jax.vmap(lambda key: _as_arrays(env.reset(key)))(keys)
+        with full_precision():
+            return jax.vmap(lambda key: _as_arrays(env.reset(key)))(keys)
 
     def sample_bank(key: Key) -> Bank:
         return sample(jax.random.split(key, bank_size))
@@ -132,7 +136,8 @@ def episodes(env: Env, episode_length: int, bank_size: int = 128, refresh: int =
         # Known before the step, so the step itself can be kept clean (forward and backward).
         safe_action = jnp.where(usable, action, jnp.zeros_like(action))
         # A copy, for Brax's own tasks update the metrics of the state they are given in place.
-        stepped = env.step(jax.tree.map(lambda leaf: leaf, previous), safe_action)
+        with full_precision():
+            stepped = env.step(jax.tree.map(lambda leaf: leaf, previous), safe_action)
         done = jnp.reshape(jnp.asarray(stepped.done) != 0, ())
         reached = _conform(stepped, previous, task)
 

@@ -108,6 +108,7 @@ def _optimum_forward(
     return found, (problem, found.qacc, constants)
 
 
+@jax.default_matmul_precision("highest")  # it is traced outside of the step's own
 def _optimum_backward(saved: Any, bar: Solution) -> tuple[Problem, Solution, None]:
     problem, qacc, constants = saved
     (_, _, imbalance), pull = jax.vjp(lambda p, a: forces(p, a, constants), problem, qacc)

@@ -9,6 +9,7 @@ import pytest
 
 from rpgjax.envs.episodes import EpisodeState, episodes, observation
 from rpgjax.envs.quiet import quiet_brax
+from rpgjax.envs.registry import make
 
 with quiet_brax():
     from brax.envs import Env, State
@@ -346,3 +347,22 @@ def test_seeds_reproduce_and_differ():
 
     np.testing.assert_array_equal(observations(0), observations(0))
     assert np.any(np.asarray(observations(0) != observations(10)))
+
+
+def test_physics_multiplies_matrices_in_full_precision():
+    """Accelerators drop bits unless they are told not to; no number on a CPU shows it."""
+    world = episodes(make("lqr"), LENGTH, bank_size=2)
+
+    def gradient(key, action):
+        bank = world.sample_bank(key)
+        state = world.reset(bank, key)
+
+        def reached(action):
+            return world.step(bank, state, action, key)[1].final_observation.sum()
+
+        return jax.grad(reached)(action)
+
+    program = str(jax.make_jaxpr(gradient)(jax.random.key(0), jnp.zeros(world.action_size)))
+    products = program.split("dot_general[")[1:]
+    assert len(products) > 1
+    assert [p for p in products if "Precision.HIGHEST" not in p.split("preferred")[0]] == []

@@ -123,3 +123,17 @@ def test_runge_kutta_is_refused_in_one_line():
     model, data = model_and_data(integrator="RK4")
     with pytest.raises(ValueError, match="no reverse mode for the integrator RK4"):
         implicit_mjx.step(model, data)
+
+
+def test_the_derivative_keeps_the_precision_of_the_step():
+    """Accelerators drop bits of a matrix product unless they are told not to."""
+    model, data = model_and_data()
+
+    def reached(control):
+        with jax.default_matmul_precision("highest"):
+            return implicit_mjx.step(model, data.replace(ctrl=control)).qvel.sum()
+
+    program = str(jax.make_jaxpr(jax.grad(reached))(jnp.zeros(model.nu)))
+    products = program.split("dot_general[")[1:]
+    assert len(products) > 1
+    assert [p for p in products if "Precision.HIGHEST" not in p.split("preferred")[0]] == []
