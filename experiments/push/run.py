@@ -7,12 +7,14 @@ python experiments/push/run.py --sizes paper                   at the paper's si
 python experiments/push/run.py --together                      what is missing as one program: for a GPU
 python experiments/push/run.py --report                        only the figure and the table
 
-Small networks are half as wide as the paper's and batches a quarter: a sixteenth of the work. BlockPush
-has one update for 40 environment steps, of 40 environments, where the paper has one for 5, of 5. Each
+Small networks are half as wide as the paper's (novelty's a quarter) and batches an eighth, so that a core
+can pay for the paper's rate of one update for 5 environment steps. All run 40 environments, where the
+paper has 5. Each
 seed is a run of its own in runs/push, which goes on where it was stopped; --together keeps nothing but the
 results, which it writes again now and then. Success is counted in training, with the
 sampled policy: BlockPush's where an episode ever pays, AntPush's where its last step is within 5 m of the
-goal.
+goal. Places are how many were ever visited: BlockPush's of both blocks on a grid of 0.45 m (of 6561),
+AntPush's of the ant on a grid of 2 m.
 """
 
 import argparse
@@ -51,22 +53,29 @@ from rpgjax.training.settings import TrainSettings
 
 FOLDER = Path(__file__).parent
 RUNS = Path("runs") / "push"
+SHRINK = 0.1  # of raw observations, in both tasks
 EVERY = 20_000  # environment steps between two points of a curve
 VARIANTS: dict[str, tuple[str, dict[str, float]]] = {  # labels; the same as fields of RPG's
     "rpg": ("RPG, z ~ N(0, I) in 12-d", {}),
     "mbsac": ("no z (MBSAC)", {"latent_unused": 12.0}),
 }
-SIZES: dict[str, dict[str, Any]] = {"small": SMALL_RPG, "paper": {}}
+SIZES: dict[str, dict[str, Any]] = {
+    "small": SMALL_RPG | {"batch_size": 64, "novelty_width": 128},
+    "paper": {},
+}
+AT_ONCE = {"num_envs": 40, "updates_per_call": 80}  # 10 steps of each in a call: one update for 5
 
 
 class Task(NamedTuple):
-    """A task, and what counts as success."""
+    """A task, what counts as success, and what as a place."""
 
     label: str
     steps: int  # the paper's
     success: Callable[[np.ndarray], bool]  # of an episode's rewards (T,)
     published: dict[str, float]  # success, by variant
     changes: dict[str, Any]  # of the preset
+    objects: Callable[[Any], Any]  # middles in m, of observations (..., obs)
+    cell: float  # m
 
 
 TASKS = {
@@ -75,7 +84,9 @@ TASKS = {
         2_000_000,
         lambda r: bool(r.max() > 0),
         {"rpg": 1.0, "mbsac": 0.34},
-        {"num_envs": 40, "information": 0.005},
+        {"information": 0.005},
+        lambda o: o[..., 2:6] / SHRINK,
+        0.45,
     ),
     "ant_push": Task(
         "AntPush",
@@ -83,6 +94,8 @@ TASKS = {
         lambda r: bool(r[-1] > -0.1 * NEAR),
         {"rpg": 0.73, "mbsac": 0.23},
         {},
+        lambda o: o[..., :2] / SHRINK,
+        2.0,
     ),
 }
 
@@ -95,7 +108,7 @@ def results(env: str, name: str, seed: int | str, sizes: str) -> Path:
 def settings_of(env: str, name: str, steps: int, sizes: str) -> TrainSettings:
     """A variant's settings, without a seed."""
     settings = preset(name, env)
-    agent = replace(settings.agent, **TASKS[env].changes, **SIZES[sizes])
+    agent = replace(settings.agent, **AT_ONCE, **SIZES[sizes], **TASKS[env].changes)
     call = agent.num_envs * agent.steps_per_call
     return replace(
         settings, updates=steps // call, agent=replace(agent, replay_size=steps + 2 * call)
@@ -110,7 +123,8 @@ def train(env: str, name: str, seed: int, steps: int, sizes: str) -> None:
     run = one_seed(folder, name, env, changes)
     held = replayed(run)
     content = provenance(run) | cost(run)
-    write(results(env, name, seed, sizes), env, held.reward, held.ended, content)
+    objects = TASKS[env].objects(held.next_observation)
+    write(results(env, name, seed, sizes), env, held.reward, held.ended, objects, content)
 
 
 def train_together(env: str, members: list[tuple[str, int]], steps: int, sizes: str) -> None:
@@ -118,22 +132,28 @@ def train_together(env: str, members: list[tuple[str, int]], steps: int, sizes: 
     settings = settings_of(env, "rpg", steps, sizes)
     own = [(seed, VARIANTS[name][1]) for name, seed in members]
     for stage, contents in together(make(env), settings, rpg, own, settings.updates // 20):
-        replay = stage.state.replay
-        count = steps_held(replay)
-        rewards, ended = (
-            np.asarray(x)[..., :count] for x in (replay.experience.reward, replay.experience.ended)
-        )
+        held, count = stage.state.replay.experience, steps_held(stage.state.replay)
+        rewards, ended = (np.asarray(x)[..., :count] for x in (held.reward, held.ended))
+        objects = np.asarray(TASKS[env].objects(held.next_observation))[..., :count, :]
         for index, (name, seed) in enumerate(members):
             path = results(env, name, seed, sizes)
-            write(path, env, rewards[index], ended[index], contents[index])
+            write(path, env, rewards[index], ended[index], objects[index], contents[index])
         paid = ", ".join(f"{one.mean():.3f}" for one in rewards[..., -200:])
         print(f"update {stage.update}, {stage.seconds:.0f} s: a step paid {paid}", flush=True)
 
 
 def write(
-    path: Path, env: str, rewards: np.ndarray, ended: np.ndarray, content: dict[str, Any]
+    path: Path,
+    env: str,
+    rewards: np.ndarray,
+    ended: np.ndarray,
+    objects: np.ndarray,
+    content: dict[str, Any],
 ) -> None:
-    """How often a run succeeded, by rewards and ends (environment, T), and where its numbers come from."""
+    """How often a run succeeded and what it saw, and where its numbers come from.
+
+    By rewards and ends (environment, T), and where objects were (environment, T, n).
+    """
     ends, won = [], []  # environment steps by then, and whether it was a success
     for paid, over in zip(rewards, ended, strict=True):
         last = np.flatnonzero(over)
@@ -143,9 +163,12 @@ def write(
     ends, won = np.array(ends), np.array(won, float)
     points = np.arange(EVERY, rewards.size + 1, EVERY)
     inside = [(ends > point - EVERY) & (ends <= point) for point in points]
+    places = np.round(objects / TASKS[env].cell).astype(int).swapaxes(0, 1)  # in the order of time
+    _, first = np.unique(places.reshape(-1, places.shape[-1]), axis=0, return_index=True)
     curve = {
         "env_steps": points.tolist(),
         "success": [float(won[one].mean()) if one.any() else None for one in inside],
+        "places": np.searchsorted(np.sort(first), points).tolist(),
     }
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(curve | content) + "\n")
@@ -160,8 +183,8 @@ def table() -> str:
     """Markdown: a row for each variant with results."""
     lines = [
         "| task | policy | seeds | environment steps | success, mean [lowest, highest] | the paper's, at |"
-        " steps/s |",
-        "|---" * 7 + "|",
+        " places | steps/s |",
+        "|---" * 8 + "|",
     ]
     for sizes in SIZES:
         for env, task in TASKS.items():
@@ -174,11 +197,12 @@ def table() -> str:
 def _row(title: str, label: str, seeds: list[dict], task: Task, name: str) -> str:
     last = np.array([seed["success"][-1] for seed in seeds], float)
     steps = min(seed["env_steps"][-1] for seed in seeds)
+    places = np.mean([seed["places"][-1] for seed in seeds])
     rate = np.median([seed["steps_per_second"] for seed in seeds])
     return (
         f"| {title} | {label} | {last.size} | {steps:,} |"
         f" {last.mean():.2f} [{last.min():.2f}, {last.max():.2f}] |"
-        f" {task.published[name]:.2f}, {task.steps:,} | {rate:.0f} |"
+        f" {task.published[name]:.2f}, {task.steps:,} | {places:.0f} | {rate:.0f} |"
     )
 
 

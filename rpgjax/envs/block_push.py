@@ -12,6 +12,9 @@ AGENT = (0.0, -1.4)
 BLOCKS = ((-1.2, 0.0), (0.0, 0.0), (1.2, 0.0))
 GOALS = ((-1.4, 1.4), (0.0, 1.4), (1.4, 1.4))
 NEAR = 0.2  # of its goal, m
+# What a block yields of an overlap with the agent; the agent gives way by the rest. As heavy as the block,
+# 64 kg, the agent is set to its speed anew every 0.01 s; the block slides with 5000 N s / m.
+YIELD = 64.0 / (64.0 + 5000.0 * 0.01)
 
 
 class BlockPush(AnalyticTask):
@@ -20,13 +23,14 @@ class BlockPush(AnalyticTask):
     State and observation: middles of the agent and of the blocks in m, (2 + 2 blocks,), raw. Action:
     (2,), clipped to [-1, 1], times 0.32 m. Reward: 1 where every block's middle is within 0.2 m of its
     goal. Never terminates; episodes of 60 steps.
-    Collisions: a step is four moves of a quarter. After each, a block that the agent overlaps is moved
-    out along the axis of the smaller overlap, blocks that overlap share the way out, and walls stop
+    Collisions: a step is four moves of a quarter. After each, a block that the agent overlaps and the
+    agent are moved apart along the axis of the smaller overlap, the block by 0.56 of it, so that what is
+    pushed goes at 0.56 of the agent's free speed; blocks that overlap share the way out, and walls stop
     them; then the agent is moved out of what could not yield. The gradient goes through whatever was
-    moved (a block follows its pusher one to one along that axis); which axis, and whether there is
+    moved (a block follows its pusher's action by 0.56 along that axis); which axis, and whether there is
     contact, are decisions without a gradient, and so is the reward.
-    Source: Huang et al., ICML 2023; sizes and places are the paper's, the third block and the collision
-    response ours.
+    Source: Huang et al., ICML 2023; sizes, places and the speed of a push are the paper's, the collision
+    response is ours.
 
     Args:
         blocks: 1 to 3.
@@ -66,7 +70,8 @@ class BlockPush(AnalyticTask):
         boxes = boxes.at[0].set(_inside(boxes[0]))
         for _ in range(2):  # a pushed block may push the next
             for i in range(1, len(boxes)):
-                boxes = boxes.at[i].add(_way_out(boxes[i], boxes[0]))
+                way = _way_out(boxes[i], boxes[0])
+                boxes = boxes.at[i].add(YIELD * way).at[0].add((YIELD - 1.0) * way)
             for i in range(1, len(boxes)):
                 for j in range(i + 1, len(boxes)):
                     way = 0.5 * _way_out(boxes[i], boxes[j])
@@ -74,7 +79,7 @@ class BlockPush(AnalyticTask):
             boxes = _inside(boxes)
         for i in range(1, len(boxes)):
             boxes = boxes.at[0].add(_way_out(boxes[0], boxes[i]))
-        return boxes
+        return boxes.at[0].set(_inside(boxes[0]))
 
 
 def _inside(position: Array) -> Array:
@@ -93,5 +98,6 @@ def _way_out(box: Array, other: Array) -> Array:
 
 
 def block_push(blocks: int = 2) -> ObjectCentric:
-    """BlockPush with positional features of agent and blocks."""
-    return ObjectCentric(BlockPush(blocks), lambda state: state.pipeline_state / HALF, shrink=0.1)
+    """BlockPush with positional features of agent and blocks, scaled as in the official code."""
+    task = BlockPush(blocks)
+    return ObjectCentric(task, lambda state: state.pipeline_state / 2.0, shrink=0.1, frequencies=5)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rpgjax.envs.block_push import BOX, GOALS, HALF, BlockPush, block_push
+from rpgjax.envs.block_push import BOX, GOALS, HALF, YIELD, BlockPush, block_push
 
 TASK = BlockPush(2)
 STEP = jax.jit(TASK.transition)
@@ -23,9 +23,17 @@ def boxes(state):
 
 def test_a_block_is_pushed_straight_ahead():
     end = boxes(go(TASK.initial(jax.random.key(0)), (0.0, 1.0), 8))
-    assert end[0, 1] == pytest.approx(-1.4 + 8 * 0.32, abs=1e-4)
-    np.testing.assert_allclose(end[2], [0.0, end[0, 1] + BOX], atol=1e-4)
+    np.testing.assert_allclose(end[2], [0.0, YIELD * (8 * 0.32 - 1.0)], atol=1e-4)  # 1 m is free
+    np.testing.assert_allclose(end[0], [0.0, end[2, 1] - BOX], atol=1e-4)
     np.testing.assert_allclose(end[1], [-1.2, 0.0])  # the other one stays
+
+
+def test_a_push_is_as_slow_as_the_damped_block_makes_it():
+    """Against the rigid bodies: the agent is set to 4 m/s every 0.01 s, contact is inelastic."""
+    mass, damping, dt, speed = 64.0, 5000.0, 0.01, 0.0
+    for _ in range(100):
+        speed = mass * (4.0 + speed) / (2 * mass + damping * dt)
+    assert pytest.approx(4.0 * YIELD) == speed
 
 
 def test_walls_stop_blocks_and_blocks_stop_the_agent():
@@ -36,7 +44,7 @@ def test_walls_stop_blocks_and_blocks_stop_the_agent():
 
 def test_a_pushed_block_pushes_the_next():
     start = jnp.array([-1.0, 0.0, -0.55, 0.0, 0.0, 0.0])
-    end = boxes(go(start, (1.0, 0.0), 3))
+    end = boxes(go(start, (1.0, 0.0), 6))
     assert end[2, 0] > 0.3
     assert np.all(np.diff(end[:, 0]) > 0.95 * BOX)
 
@@ -68,11 +76,11 @@ def test_it_pays_when_all_blocks_are_near_their_goals():
 def test_a_block_follows_its_pusher_in_the_gradient():
     touching = jnp.array([0.0, -0.4, -1.2, 1.0, 0.0, 0.0])
     slope = jax.jacobian(lambda a: TASK.transition(touching, a).state)(jnp.array([0.1, 0.5]))
-    np.testing.assert_allclose(slope[5], [0.0, 0.32], atol=1e-5)
+    np.testing.assert_allclose(slope[5], [0.0, 0.32 * YIELD], atol=1e-5)
     np.testing.assert_allclose(slope[2:4], 0.0)
 
 
 def test_three_blocks_and_no_more():
-    assert block_push(3).observation_size == 8 + 8 * 12 + 8
+    assert block_push(3).observation_size == 8 + 8 + 8 * 10
     with pytest.raises(ValueError, match="1 to 3"):
         BlockPush(4)
