@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from rpgjax.agents.agent import descend
+from rpgjax.agents.exploration import distil
 from rpgjax.agents.rpg_config import RPGConfig
 from rpgjax.agents.rpg_parts import (
     Learner,
@@ -19,7 +20,7 @@ from rpgjax.agents.rpg_parts import (
 from rpgjax.envs.episodes import EpisodeState
 from rpgjax.models.world_model import ModelState
 from rpgjax.objectives.bound import Weights, k_step_value, step_terms
-from rpgjax.objectives.novelty import intrinsic_reward, widen
+from rpgjax.objectives.novelty import intrinsic_reward
 from rpgjax.policies.latent import Latent
 from rpgjax.rollout import RolloutState, Transition, unroll
 from rpgjax.types import Array, Key, Metrics, Params
@@ -41,7 +42,7 @@ def learn_model(
     mask = before_the_end(segment.ended).astype(segment.reward.dtype)
     counted = updates >= config.novelty_after
     learner, errors = learn_novelty(parts, learner, segment.next_observation, counted)
-    extra = intrinsic_reward(learner.spread, errors)
+    extra = intrinsic_reward(learner.explorer.spread, errors)
     reward = config.reward_scale * segment.reward + config.novelty_scale * extra
     reached = encode(parts, learner.target, segment.next_observation)
     targets = value_targets(parts, config, learner, reached, segment, key)
@@ -61,29 +62,12 @@ def learn_novelty(
     """One step of novelty's network; returns its errors at observations (H, B, obs), before it.
 
     It learns from the first of each segment, B observations drawn evenly from replay; the others are
-    there to be paid for. The spread takes them in where `counted`, (): the errors of a fresh network
-    would be the yardstick for all time.
+    there to be paid for.
     """
-
-    def missed(learned: Params, observations: Array) -> tuple[Array, Array]:
-        each = jax.vmap(lambda o: parts.novelty.error(learner.novelty | {"learned": learned}, o))
-        errors = each(observations.reshape(-1, observations.shape[-1]))
-        return jnp.mean(errors), errors.reshape(observations.shape[:-1])
-
-    learned = learner.novelty["learned"]
-    pull, first = jax.grad(missed, has_aux=True)(learned, reached[:1])
-    errors = jnp.concatenate([first, missed(learned, reached[1:])[1]])
-    new, state, _ = descend(parts.optimizer, pull, learned, learner.optimizers["novelty"])
-    learner = learner._replace(
-        novelty=learner.novelty | {"learned": new},
-        spread=jax.tree.map(
-            lambda new, old: jnp.where(counted, new, old),
-            widen(learner.spread, first.reshape(-1)),
-            learner.spread,
-        ),
-        optimizers=learner.optimizers | {"novelty": state},
-    )
-    return learner, errors
+    explorer = learner.explorer
+    others = jax.vmap(jax.vmap(lambda o: parts.novelty.error(explorer.params, o)))(reached[1:])
+    explorer, first = distil(parts.novelty, parts.optimizer, explorer, reached[0], counted)
+    return learner._replace(explorer=explorer), jnp.concatenate([first[None], others])
 
 
 def learn_policy(

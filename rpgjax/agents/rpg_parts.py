@@ -7,13 +7,14 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from rpgjax.agents.exploration import Explorer, no_explorer
 from rpgjax.agents.rpg_config import RPGConfig
 from rpgjax.agents.rpg_heads import HEADS
 from rpgjax.envs.episodes import Episodes, EpisodeState, EpisodeStep
 from rpgjax.models.latent_encoder import LatentEncoder, categorical_encoder, gaussian_encoder
 from rpgjax.models.networks import critic_network
 from rpgjax.models.world_model import ModelState, WorldModel, world_model
-from rpgjax.objectives.novelty import Novelty, Spread, no_spread, random_network
+from rpgjax.objectives.novelty import Novelty, random_network
 from rpgjax.policies import PolicyHead
 from rpgjax.policies.latent import Prior, categorical, latent, standard_normal
 from rpgjax.rollout import Transition
@@ -43,8 +44,7 @@ class Learner(NamedTuple):
     actor: Params
     encoder: Params
     log_alpha: Array  # ()
-    novelty: Params
-    spread: Spread
+    explorer: Explorer
     optimizers: dict[str, optax.OptState]
 
 
@@ -101,14 +101,13 @@ def make_learner(parts: Parts, key: Key) -> Learner:
     keys = iter(jax.random.split(key, 5))
     model = {"world": parts.model.init(next(keys)), "critic": parts.init_critic(next(keys))}
     actor, encoder = parts.head.init(next(keys)), parts.posterior.init(next(keys))
-    novelty = parts.novelty.init(next(keys))
+    explorer = no_explorer(parts.novelty, parts.optimizer, next(keys))
     log_alpha = jnp.float32(0.0)
     learnt = {
         "model": model,
         "actor": actor,
         "encoder": encoder,
         "alpha": log_alpha,
-        "novelty": novelty["learned"],
     }
     if parts.prior.worth is not None:
         learnt["prior"] = actor["prior"]
@@ -118,8 +117,7 @@ def make_learner(parts: Parts, key: Key) -> Learner:
         actor=actor,
         encoder=encoder,
         log_alpha=log_alpha,
-        novelty=novelty,
-        spread=no_spread(),
+        explorer=explorer,
         optimizers={name: parts.optimizer.init(params) for name, params in learnt.items()},
     )
 

@@ -21,6 +21,7 @@ import optax
 from brax.envs import Env
 
 from rpgjax.agents.agent import Agent, Posterior, descend, normaliser
+from rpgjax.agents.exploration import Explorer, distil, no_explorer
 from rpgjax.agents.flow_regularizers import (
     Decisions,
     FlowConfig,
@@ -33,10 +34,13 @@ from rpgjax.envs.episodes import Episodes, episodes
 from rpgjax.models.latent_encoder import categorical_encoder, gaussian_encoder
 from rpgjax.models.networks import critic_network
 from rpgjax.objectives.bound import Weights, score_function, step_terms
+from rpgjax.objectives.novelty import intrinsic_reward, random_network
 from rpgjax.policies import PolicyHead, flow, gaussian, velocity_field
 from rpgjax.policies.latent import by_value, categorical, latent, standard_normal
 from rpgjax.rollout import Normalise, Transition
 from rpgjax.types import Array, Key, Metrics, Params, Traced
+
+NOVELTY_AFTER = 100  # steps of novelty's network until its errors count, and novelty pays
 
 
 @dataclass(frozen=True)
@@ -62,16 +66,21 @@ class RPGPhysicsConfig(FlowConfig):
     action_entropy_floor: Traced = 1.0  # fraction of alpha that stays; 1: constant
     latent_entropy_floor: Traced = 1.0  # of alpha_z
     information_floor: Traced = 1.0  # of beta
-    weights_decay_steps: int = 1_000_000  # environment steps of linear decay of the three
+    novelty_scale: Traced = 0.0  # of what a step reaches, beside the reward; 0: none
+    novelty_floor: Traced = 1.0  # of it
+    weights_decay_steps: int = 1_000_000  # environment steps of linear decay of the four
+    novelty_width: int = 256
+    novelty_learning_rate: Traced = 3e-4
     log_std_init: Traced = -1.0
 
 
 class Learner(NamedTuple):
-    """p_phi as it stands, and a flow's last decisions."""
+    """p_phi as it stands, a flow's last decisions, and what is no longer new."""
 
     params: Params
     optimizer: optax.OptState
     decisions: Decisions
+    explorer: Explorer | None
 
 
 def rpg_physics(env: Env, config: RPGPhysicsConfig = RPGPhysicsConfig()) -> Agent:
@@ -99,17 +108,21 @@ def rpg_physics(env: Env, config: RPGPhysicsConfig = RPGPhysicsConfig()) -> Agen
     evidence, *widths = EVIDENCE[config.information_about](env, world)
     encoder = make_encoder(size, *widths, config.encoder_hidden)
     encoder_optimizer = optax.adam(config.encoder_learning_rate)
+    explores = not (isinstance(config.novelty_scale, float) and config.novelty_scale == 0.0)
+    features = getattr(env, "object_features", seen)  # with objects, they alone can be new
+    novelty = random_network(features, config.novelty_width)
+    novelty_optimizer = optax.adam(config.novelty_learning_rate)
+
+    def falling(weight: Array | float, floor: Array | float, view: View) -> Array:
+        left = optax.linear_schedule(1.0, floor, config.weights_decay_steps)
+        return left(view.env_steps) * weight
 
     def weights(view: View) -> Weights:
-        def falling(weight: Array | float, floor: Array | float) -> Array:
-            left = optax.linear_schedule(1.0, floor, config.weights_decay_steps)
-            return left(view.env_steps) * weight
-
         return Weights(
             config.temperature,
-            falling(config.action_entropy, config.action_entropy_floor),
-            falling(config.latent_entropy, config.latent_entropy_floor),
-            falling(config.information, config.information_floor),
+            falling(config.action_entropy, config.action_entropy_floor, view),
+            falling(config.latent_entropy, config.latent_entropy_floor, view),
+            falling(config.information, config.information_floor, view),
         )
 
     def log_posterior(params: Params, view: View) -> Array:
@@ -118,14 +131,37 @@ def rpg_physics(env: Env, config: RPGPhysicsConfig = RPGPhysicsConfig()) -> Agen
         seen = evidence(window.observation, window.action, view.normalise)
         return jax.vmap(jax.vmap(partial(encoder.log_prob, params)))(window.latent, *seen)
 
-    def init_encoder(window: Transition, key: Key) -> Learner:
-        params = encoder.init(key)
-        return Learner(params, encoder_optimizer.init(params), no_decisions(window))
+    def init_memory(window: Transition, key: Key) -> Learner:
+        params, state = encoder.init(key), None
+        if explores:
+            state = no_explorer(novelty, novelty_optimizer, jax.random.fold_in(key, 1))
+        return Learner(params, encoder_optimizer.init(params), no_decisions(window), state)
+
+    def reached(window: Transition) -> Array:
+        """What novelty sees of where each step led, (T, B, features)."""
+        return window.next_observation[..., -features:]
 
     def bound(memory: Learner, view: View) -> Array:
-        window = view.window
+        window, explorer = view.window, memory.explorer
+        reward = window.reward
+        if explorer is not None:
+            errors = jax.vmap(jax.vmap(partial(novelty.error, explorer.params)))(reached(window))
+            scale = falling(config.novelty_scale, config.novelty_floor, view)
+            reward = reward + scale * intrinsic_reward(explorer.spread, errors)
         posterior = log_posterior(memory.params, view)
-        return step_terms(weights(view), window.reward, window.log_prob, posterior)
+        return step_terms(weights(view), reward, window.log_prob, posterior)
+
+    def explore(explorer: Explorer | None, view: View) -> tuple[Explorer | None, Metrics]:
+        """A step of novelty's network for each time of the window."""
+        if explorer is None:
+            return None, {}
+        counted = view.env_steps >= NOVELTY_AFTER * config.num_envs
+
+        def step(explorer: Explorer, observations: Array) -> tuple[Explorer, Array]:
+            return distil(novelty, novelty_optimizer, explorer, observations, counted)
+
+        explorer, errors = jax.lax.scan(step, explorer, reached(view.window))
+        return explorer, {"train/novelty": jnp.mean(intrinsic_reward(explorer.spread, errors))}
 
     def choose(
         actor: Params, memory: Learner, view: View, returns: Array, key: Key
@@ -148,7 +184,7 @@ def rpg_physics(env: Env, config: RPGPhysicsConfig = RPGPhysicsConfig()) -> Agen
         now = {"critic": critic, "sharpness": jnp.float32(1.0) / weights(view).latent_entropy}
         return actor | {"prior": jax.tree.map(jnp.copy, now)}  # donated buffers must not be shared
 
-    def fit_encoder(memory: Learner, view: View, key: Key) -> tuple[Learner, Metrics]:
+    def learn(memory: Learner, view: View, key: Key) -> tuple[Learner, Metrics]:
         def loss(params: Params) -> Array:
             likelihood = log_posterior(params, view)
             weight = view.window.finite.astype(likelihood.dtype)
@@ -161,14 +197,15 @@ def rpg_physics(env: Env, config: RPGPhysicsConfig = RPGPhysicsConfig()) -> Agen
 
         memory = memory._replace(decisions=decisions(view.window))
         memory, values = jax.lax.scan(step, memory, None, config.encoder_steps)
-        return memory, {"train/log_posterior": -values[0]}
+        explorer, metrics = explore(memory.explorer, view)
+        return memory._replace(explorer=explorer), metrics | {"train/log_posterior": -values[0]}
 
     variant = Variant(
         head=latent(head, prior),
-        init_memory=init_encoder,
+        init_memory=init_memory,
         reward=bound,
         penalty=choose,
-        update_memory=fit_encoder,
+        update_memory=learn,
         value_inputs=seen + size,
         value_input=lambda observation, window: jnp.concatenate(
             [observation, window.latent], axis=-1

@@ -85,7 +85,7 @@ def test_calls_collect_first_and_learn_after_the_warm_up():
     assert [int(state.updates) for state in states] == [0, 0, 4, 8, 12]
     assert [int(state.env_steps) for state in states] == [0, 12, 24, 36, 48]
     assert moved(states[0].learner, states[1].learner) == 0.0
-    for part in ("model", "target", "actor", "encoder", "novelty"):
+    for part in ("model", "target", "actor", "encoder", "explorer"):
         assert moved(getattr(states[1].learner, part), getattr(states[2].learner, part)) > 0, part
     assert all(np.all(np.isfinite(value)) for row in rows for value in row.values())
     # The same again from a copy in the middle: a resumed run is the same run.
@@ -253,18 +253,20 @@ def test_novelty_pays_for_all_that_was_reached_and_learns_from_the_first_of_each
     parts, learner = parts_and_learner()
     reached = segment().next_observation
     after, errors = learn_novelty(parts, learner, reached, counted=jnp.array(True))
-    each = jax.vmap(jax.vmap(lambda o: parts.novelty.error(learner.novelty, o)))
+    each = jax.vmap(jax.vmap(lambda o: parts.novelty.error(learner.explorer.params, o)))
     np.testing.assert_allclose(errors, each(reached), rtol=1e-4)
-    assert float(after.spread.count) == 8
-    assert float(after.spread.mean) == pytest.approx(float(errors[0].mean()), rel=1e-4)
+    assert float(after.explorer.spread.count) == 8
+    assert float(after.explorer.spread.mean) == pytest.approx(float(errors[0].mean()), rel=1e-4)
     other, _ = learn_novelty(parts, learner, reached.at[1:].multiply(3.0), jnp.array(True))
-    assert moved(after.novelty, other.novelty) == 0.0
+    assert moved(after.explorer.params, other.explorer.params) == 0.0
     other, _ = learn_novelty(parts, learner, reached.at[0].multiply(3.0), jnp.array(True))
-    assert moved(after.novelty["learned"], other.novelty["learned"]) > 0.0
-    assert moved(after.novelty["fixed"], learner.novelty["fixed"]) == 0.0
+    assert moved(after.explorer.params["learned"], other.explorer.params["learned"]) > 0.0
+    assert moved(after.explorer.params["fixed"], learner.explorer.params["fixed"]) == 0.0
     early, same = learn_novelty(parts, learner, reached, counted=jnp.array(False))
-    assert moved(early.novelty, after.novelty) == 0.0 and np.array_equal(same, errors)
-    assert float(early.spread.count) == 0.0, "a fresh network's errors are no yardstick"
+    assert moved(early.explorer.params, after.explorer.params) == 0.0 and np.array_equal(
+        same, errors
+    )
+    assert float(early.explorer.spread.count) == 0.0, "a fresh network's errors are no yardstick"
 
 
 def test_values_are_the_target_networks_and_the_policy_is_judged_by_the_critic_of_today():

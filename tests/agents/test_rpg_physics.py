@@ -9,6 +9,7 @@ import pytest
 
 from rpgjax.agents.rpg_physics import RPGPhysicsConfig, rpg_physics
 from rpgjax.envs import analytic
+from rpgjax.envs.analytic.double_integrator import DoubleIntegrator
 from rpgjax.envs.object_centric import ObjectCentric
 
 TINY = RPGPhysicsConfig(
@@ -122,3 +123,38 @@ def test_by_soft_q_latents_are_chosen_by_the_critic_and_without_noise(keep):
     assert moved(prior["critic"], after.critic) == 0.0 and float(prior["sharpness"]) == 2.0
     # The averaged actor, which is evaluated, comes along.
     assert float(after.averaged_actor["prior"]["sharpness"]) == 2.0 * (1.0 - keep)
+
+
+class Unpaid(DoubleIntegrator):
+    """It pays nothing: only what is new is worth going for."""
+
+    def transition(self, state, action):
+        outcome = super().transition(state, action)
+        return outcome._replace(reward=jnp.zeros_like(outcome.reward))
+
+
+def reach(**changes):
+    """How far windows get from the start on average, late in training, by novelty alone."""
+    task = ObjectCentric(Unpaid(), lambda state: state.pipeline_state / 4.0)
+    config = replace(TINY, num_envs=16, horizon=8, novelty_width=32, **changes)
+    agent = rpg_physics(task, config)
+
+    def update(state, _):
+        state, metrics = agent.update(state)
+        places = state.rollout.episode.env_state.pipeline_state
+        return state, (jnp.mean(jnp.abs(places)), metrics)
+
+    run = jax.jit(lambda key: jax.lax.scan(update, agent.init(key), None, 150))
+    state, (far, metrics) = run(jax.random.key(0))
+    return float(far[-50:].mean()), state, metrics
+
+
+def test_novelty_draws_the_policy_to_where_it_has_not_been():
+    near, state, _ = reach()
+    assert state.memory.explorer is None, "nobody pays for what is not asked for"
+    far, state, metrics = reach(novelty_scale=1.0)
+    assert far > 1.5 * near
+    assert float(state.memory.explorer.spread.count) == (150 - 13) * 16 * 8  # after 100 steps of it
+    assert np.all(metrics["train/novelty"][:13] == 0.0) and np.all(
+        np.isfinite(metrics["train/novelty"])
+    )
