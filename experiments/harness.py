@@ -251,9 +251,10 @@ def cell(steps: np.ndarray, values: np.ndarray, at: int) -> str:
     return spread(values[:, where[0]])
 
 
-def spread(values: Any) -> str:
+def spread(values: Any, digits: int = 0) -> str:
     """Mean and range of seeds."""
-    return f"{np.mean(values):.0f} [{np.min(values):.0f}, {np.max(values):.0f}]"
+    mean, low, high = (f"{x:.{digits}f}" for x in (np.mean(values), np.min(values), np.max(values)))
+    return f"{mean} [{low}, {high}]"
 
 
 def report(experiment: Experiment) -> None:

@@ -23,6 +23,7 @@ class _Episodes(NamedTuple):
     broken: Array  # bool, the dynamics stopped being finite before the episode ended
     returns: Array
     length: Array  # int32, steps until the first end
+    success: Array | None  # the task's own, where the episode stands; None: it does not say
     step: Array  # () int32
     key: Key  # (seed,)
 
@@ -49,8 +50,9 @@ def evaluator(
 
     Returns:
         A pure function of states with a leading axis (seed,) and keys (seed,), to metrics of shape
-        (seed,): mean and standard deviation of the undiscounted return, mean length, and the
-        fraction of the deterministic episodes whose dynamics broke.
+        (seed,): mean and standard deviation of the undiscounted return, mean length, the fraction of
+        the deterministic episodes whose dynamics broke, and, of a task whose metrics have `success`,
+        how many had it when they ended.
     """
 
     def reset(state: AgentState, key: Key) -> tuple[Any, Any, Key]:
@@ -93,6 +95,9 @@ def evaluator(
                 broken=now.broken | (now.alive & ~finite),
                 returns=now.returns + jnp.where(counted, state.reward, 0.0),
                 length=now.length + now.alive.astype(jnp.int32),
+                success=None
+                if now.success is None
+                else jnp.where(counted, state.metrics["success"], now.success),
                 step=now.step + 1,
                 key=split[:, 1],
             )
@@ -105,13 +110,18 @@ def evaluator(
             broken=jnp.zeros(shape, bool),
             returns=jnp.zeros(shape, env_state.reward.dtype),
             length=jnp.zeros(shape, jnp.int32),
+            success=env_state.metrics.get("success"),
             step=jnp.zeros((), jnp.int32),
             key=keys,
         )
         end = jax.lax.while_loop(lambda now: jnp.any(now.alive), advance, start)
         mean, std = jnp.mean(end.returns, axis=-1), jnp.std(end.returns, axis=-1)
         length = jnp.mean(end.length.astype(mean.dtype), axis=-1)
-        return {
+        won = {}
+        if end.success is not None:
+            success = jnp.mean(end.success, axis=-1)
+            won = {"eval/success": success[:, 0], "eval/stochastic_success": success[:, 1]}
+        return won | {
             "eval/return_mean": mean[:, 0],
             "eval/return_std": std[:, 0],
             "eval/stochastic_return_mean": mean[:, 1],

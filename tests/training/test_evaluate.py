@@ -37,6 +37,33 @@ def test_counts_each_episode_up_to_its_first_end():
     np.testing.assert_allclose(metrics["eval/episode_length_mean"], lengths.mean(), rtol=1e-6)
 
 
+class Judged(Line):
+    """A line whose task calls it a success to stand at the second step."""
+
+    def judged(self, state):
+        return state.replace(metrics={"success": (state.obs[0] == 2.0).astype(jnp.float32)})
+
+    def reset(self, rng):
+        return self.judged(super().reset(rng))
+
+    def step(self, state, action):
+        return self.judged(super().step(state, action))
+
+
+def test_success_is_the_tasks_own_where_the_episode_ended():
+    agent, key = toy_agent(), evaluation_key(0, 0)
+    plain = jax.jit(evaluator(agent, Line(6), 64, 100))(states(agent), key[None])
+    assert "eval/success" not in plain
+    metrics = jax.jit(evaluator(agent, Judged(6), 64, 100))(states(agent), key[None])
+    lengths = jax.vmap(Line(6).reset)(jax.random.split(jax.random.split(key, 3)[0], 64)).obs[:, 1]
+    share = float(
+        np.mean(lengths == 2.0)
+    )  # of longer ones too, on the way, but that does not count
+    assert 0.0 < share < 0.5
+    assert float(metrics["eval/success"][0]) == pytest.approx(share)
+    assert float(metrics["eval/stochastic_success"][0]) == pytest.approx(share)
+
+
 def test_cuts_episodes_off_at_the_time_limit():
     agent = toy_agent()
     state = with_mean(states(agent), TARGET + 1.0)

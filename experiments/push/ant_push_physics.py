@@ -1,0 +1,93 @@
+"""AntPush through the simulator: novelty finds the way around, where reward alone goes straight ahead.
+
+python experiments/push/ant_push_physics.py              seeds 0 and 1, what has no results yet
+python experiments/push/ant_push_physics.py --seeds 0    only this one
+python experiments/push/ant_push_physics.py --report     only the table
+
+RPG through physics (`rpg_physics`) with a flow, a continuous z and novelty of where ant and block are,
+which falls to a tenth. Each seed is a run of its own in runs/push, which goes on where it was stopped.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from harness import fill_readme, one_seed, provenance, read_seeds, spread
+
+FOLDER = Path(__file__).parent
+RUNS = Path("runs") / "push"
+UPDATES = 980  # of 32 environments times 32 steps: 1M environment steps
+SETTINGS: dict[str, Any] = {
+    "num_envs": 32,
+    "head": "flow",
+    "flow_steps": 2,
+    "actor_average_keep": 0.9,
+    "max_cotangent_norm": 9.6,
+    "reward_scale": 2.0,
+    "novelty_scale": 1.0,
+    "novelty_floor": 0.1,
+    "information": 0.01,
+    "updates": UPDATES,
+    "eval_every": 70,
+    "eval_episodes": 32,
+}
+CURVES = ("success", "stochastic_success", "return_mean", "stochastic_return_mean")
+
+
+def results(seed: int | str) -> Path:
+    """Where a run's numbers are."""
+    return FOLDER / "results_physics" / f"ant_push-seed{seed}.json"
+
+
+def train(seed: int) -> None:
+    """Trains a seed, or goes on with it, and writes its results."""
+    folder = RUNS / f"ant_push-physics-seed{seed}"
+    run = one_seed(folder, "rpg_physics", "ant_push", SETTINGS | {"seed": seed})
+    rows = [row for row in run.rows[0] if "eval/success" in row]
+    curves = {key: [row[f"eval/{key}"] for row in rows] for key in CURVES}
+    seconds = run.rows[0][-1]["wall_seconds"]
+    content = {"env_steps": [row["env_steps"] for row in rows], "wall_seconds": seconds}
+    results(seed).parent.mkdir(exist_ok=True)
+    results(seed).write_text(json.dumps(content | curves | provenance(run)) + "\n")
+
+
+def table() -> str:
+    """Markdown: the end of training."""
+    seeds = read_seeds(results("*"))
+    if not seeds:
+        return ""
+    ends = [spread([seed[key][-1] for seed in seeds], digits=2) for key in CURVES[:2]]
+    ends += [spread([seed[key][-1] for seed in seeds]) for key in CURVES[2:]]
+    steps = min(seed["env_steps"][-1] for seed in seeds)
+    minutes = np.mean([seed["wall_seconds"] for seed in seeds]) / 60.0
+    return "\n".join(
+        [
+            "| seeds | environment steps | success, deterministic | sampled | return, deterministic "
+            "| sampled | minutes |",
+            "|---" * 7 + "|",
+            f"| {len(seeds)} | {steps:,} | {' | '.join(ends)} | {minutes:.0f} |",
+        ]
+    )
+
+
+def main() -> None:
+    """Trains what has no results yet, then reports."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
+    parser.add_argument("--report", action="store_true", help="only the table")
+    arguments = parser.parse_args()
+    if not arguments.report:
+        for seed in arguments.seeds:
+            if not results(seed).exists():
+                train(seed)
+    fill_readme(FOLDER, table(), "physics")
+
+
+if __name__ == "__main__":
+    main()
