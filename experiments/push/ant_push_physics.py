@@ -4,8 +4,7 @@ python experiments/push/ant_push_physics.py              seeds 0 and 1, what has
 python experiments/push/ant_push_physics.py --seeds 0    only this one
 python experiments/push/ant_push_physics.py --report     only the table
 
-RPG through physics (`rpg_physics`) with a flow, a continuous z and novelty of where ant and block are,
-which falls to a tenth. Each seed is a run of its own in runs/push, which goes on where it was stopped.
+RPG through physics (`rpg_physics`) with a flow, a continuous z and novelty of where ant and block are. Each seed is a run of its own in runs/push, which goes on where it was stopped.
 """
 
 import argparse
@@ -29,9 +28,7 @@ SETTINGS: dict[str, Any] = {
     "flow_steps": 2,
     "actor_average_keep": 0.9,
     "max_cotangent_norm": 9.6,
-    "reward_scale": 2.0,
     "novelty_scale": 1.0,
-    "novelty_floor": 0.1,
     "information": 0.01,
     "updates": UPDATES,
     "eval_every": 70,
