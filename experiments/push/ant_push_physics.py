@@ -4,7 +4,8 @@ python experiments/push/ant_push_physics.py              seeds 0 and 1, what has
 python experiments/push/ant_push_physics.py --seeds 0    only this one
 python experiments/push/ant_push_physics.py --report     only the table
 
-RPG through physics (`rpg_physics`) with a flow, a continuous z and novelty of where ant and block are. Each seed is a run of its own in runs/push, which goes on where it was stopped.
+RPG through physics (`rpg_physics`) with a flow, a continuous z and novelty of where ant and block are.
+Each seed is a run of its own in runs/push, which goes on where it was stopped.
 """
 
 import argparse
