@@ -22,7 +22,7 @@ from harness import fill_readme, one_seed, provenance, read_seeds, spread
 
 FOLDER = Path(__file__).parent
 RUNS = Path("runs") / "push"
-UPDATES = 980  # of 32 environments times 32 steps: 1M environment steps
+UPDATES = 700  # of 32 environments times 32 steps: 0.72M environment steps
 SETTINGS: dict[str, Any] = {
     "num_envs": 32,
     "head": "flow",

@@ -43,7 +43,7 @@ class Novelty(NamedTuple):
 
 
 def random_network(observation_size: int, width: int = OUTPUTS) -> Novelty:
-    """|g(o) - g'(o)|^2, summed over outputs: g is fixed, g' learns to say the same."""
+    """|g(o) - g'(o)|^2, summed over outputs: g is fixed, g' learns to say the same; smooth in o."""
     network = Distilled(width)
 
     def init(key: Key) -> Params:
@@ -52,7 +52,8 @@ def random_network(observation_size: int, width: int = OUTPUTS) -> Novelty:
         return {"fixed": fixed, "learned": learned}
 
     def error(params: Params, observation: Array) -> Array:
-        target = jax.lax.stop_gradient(network.apply(params["fixed"], observation))
+        # The network is fixed, the observation is not: physics differentiates in it.
+        target = network.apply(jax.lax.stop_gradient(params["fixed"]), observation)
         return jnp.sum((network.apply(params["learned"], observation) - target) ** 2)
 
     return Novelty(init, error)

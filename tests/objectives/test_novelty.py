@@ -54,3 +54,14 @@ def test_the_fixed_network_stays():
     pull = jax.grad(lambda p: novelty.error(p, jnp.ones(3)))(params)
     assert all(np.all(leaf == 0) for leaf in jax.tree.leaves(pull["fixed"]))
     assert any(np.any(leaf != 0) for leaf in jax.tree.leaves(pull["learned"]))
+
+
+@pytest.mark.usefixtures("x64")
+def test_the_slope_in_the_observation_is_the_errors_own():
+    """Physics climbs it: what the fixed network says changes with the observation as well."""
+    novelty = random_network(3, width=8)
+    params = jax.tree.map(lambda x: x.astype(jnp.float64), novelty.init(jax.random.key(0)))
+    where, along = jnp.array([0.3, -0.2, 0.5]), jnp.array([0.6, 0.0, 0.8])
+    slope = jax.grad(lambda o: novelty.error(params, o))(where) @ along
+    ends = [float(novelty.error(params, where + h * along)) for h in (1e-5, -1e-5)]
+    assert float(slope) == pytest.approx((ends[0] - ends[1]) / 2e-5, rel=1e-6)
