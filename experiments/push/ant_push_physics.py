@@ -1,4 +1,4 @@
-"""AntPush through the simulator: novelty finds the way around, where reward alone goes straight ahead.
+"""AntPush through the simulator, paid for novelty: does it find the way around the block?
 
 python experiments/push/ant_push_physics.py              seeds 0 and 1, what has no results yet
 python experiments/push/ant_push_physics.py --seeds 0    only this one
@@ -22,7 +22,7 @@ from harness import fill_readme, one_seed, provenance, read_seeds, spread
 
 FOLDER = Path(__file__).parent
 RUNS = Path("runs") / "push"
-UPDATES = 700  # of 32 environments times 32 steps: 0.72M environment steps
+UPDATES = 980  # of 32 environments times 32 steps: 1M environment steps
 SETTINGS: dict[str, Any] = {
     "num_envs": 32,
     "head": "flow",
