@@ -19,3 +19,8 @@ _FLOAT_FLAG = PrimitiveConstructorSpec(
 )
 # A setting that may be a traced array, so that a sweep can `vmap` over it; a float on the command line.
 Traced = Annotated[float | jax.Array, _FLOAT_FLAG]
+
+
+def known_to_be(value: float | Array, constant: float) -> bool:
+    """Whether a setting is `constant` when the program is built; one that is traced never is."""
+    return isinstance(value, float) and value == constant

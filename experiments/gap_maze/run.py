@@ -34,6 +34,7 @@ from harness import (
     one_seed,
     provenance,
     read_seeds,
+    spread,
     steps_held,
     together,
 )
@@ -159,10 +160,9 @@ def table() -> str:
         for name, variant in VARIANTS.items():
             last = np.array([seed["coverage"][-1] for seed in read(name, sizes)])
             if last.size:
-                spread = f"{last.mean():.2f} [{last.min():.2f}, {last.max():.2f}]"
                 published = f"{variant.published:.2f}" if variant.published else "-"
                 lines.append(
-                    f"| {sizes} | {variant.label} | {spread} | {last.size} | {published} |"
+                    f"| {sizes} | {variant.label} | {spread(last, 2)} | {last.size} | {published} |"
                 )
     return "\n".join(lines)
 

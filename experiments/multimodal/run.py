@@ -26,7 +26,7 @@ import matplotlib.pyplot as plt
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from harness import fill_readme, provenance
+from harness import fill_readme, provenance, spread
 
 import rpgjax
 from rpgjax.envs.analytic import two_routes
@@ -158,7 +158,7 @@ def table() -> str:
         for kind in ("deterministic", "sampled"):
             returns = np.array([seed[kind]["return"] for seed in seeds])
             cells.append(f"{sum(both(seed, kind) for seed in seeds)} of {len(seeds)}")
-            cells.append(f"{returns.mean():.2f} [{returns.min():.2f}, {returns.max():.2f}]")
+            cells.append(spread(returns, 2))
         of_routes = [
             [s["sampled"][f"return_{side}"] for side in ("above", "below")]
             for s in seeds

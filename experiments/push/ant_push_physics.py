@@ -18,7 +18,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from harness import fill_readme, one_seed, provenance, read_seeds, spread
+from harness import cost, fill_readme, one_seed, provenance, read_seeds, spread
 
 FOLDER = Path(__file__).parent
 RUNS = Path("runs") / "push"
@@ -49,10 +49,9 @@ def train(seed: int) -> None:
     run = one_seed(folder, "rpg_physics", "ant_push", SETTINGS | {"seed": seed})
     rows = [row for row in run.rows[0] if "eval/success" in row]
     curves = {key: [row[f"eval/{key}"] for row in rows] for key in CURVES}
-    seconds = run.rows[0][-1]["wall_seconds"]
-    content = {"env_steps": [row["env_steps"] for row in rows], "wall_seconds": seconds}
+    curves["env_steps"] = [row["env_steps"] for row in rows]
     results(seed).parent.mkdir(exist_ok=True)
-    results(seed).write_text(json.dumps(content | curves | provenance(run)) + "\n")
+    results(seed).write_text(json.dumps(curves | provenance(run) | cost(run)) + "\n")
 
 
 def table() -> str:

@@ -41,6 +41,7 @@ from harness import (
     provenance,
     read_seeds,
     replayed,
+    spread,
     steps_held,
     together,
 )
@@ -201,7 +202,7 @@ def _row(title: str, label: str, seeds: list[dict], task: Task, name: str) -> st
     rate = np.median([seed["steps_per_second"] for seed in seeds])
     return (
         f"| {title} | {label} | {last.size} | {steps:,} |"
-        f" {last.mean():.2f} [{last.min():.2f}, {last.max():.2f}] |"
+        f" {spread(last, 2)} |"
         f" {task.published[name]:.2f}, {task.steps:,} | {places:.0f} | {rate:.0f} |"
     )
 

@@ -38,7 +38,7 @@ from rpgjax.objectives.novelty import intrinsic_reward, random_network
 from rpgjax.policies import PolicyHead, flow, gaussian, velocity_field
 from rpgjax.policies.latent import by_value, categorical, latent, standard_normal
 from rpgjax.rollout import Normalise, Transition
-from rpgjax.types import Array, Key, Metrics, Params, Traced
+from rpgjax.types import Array, Key, Metrics, Params, Traced, known_to_be
 
 NOVELTY_AFTER = 100  # steps of novelty's network until its errors count, and novelty pays
 
@@ -108,7 +108,7 @@ def rpg_physics(env: Env, config: RPGPhysicsConfig = RPGPhysicsConfig()) -> Agen
     evidence, *widths = EVIDENCE[config.information_about](env, world)
     encoder = make_encoder(size, *widths, config.encoder_hidden)
     encoder_optimizer = optax.adam(config.encoder_learning_rate)
-    explores = not (isinstance(config.novelty_scale, float) and config.novelty_scale == 0.0)
+    explores = not known_to_be(config.novelty_scale, 0.0)
     features = getattr(env, "object_features", seen)  # with objects, they alone can be new
     novelty = random_network(features, config.novelty_width)
     novelty_optimizer = optax.adam(config.novelty_learning_rate)

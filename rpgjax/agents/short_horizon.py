@@ -39,7 +39,7 @@ from rpgjax.physics.adaptive_horizon import (
 from rpgjax.physics.stabilizers import stabiliser
 from rpgjax.policies.head import PolicyHead
 from rpgjax.rollout import Normalise, RolloutState, Transition, start, unroll
-from rpgjax.types import Array, Key, Metrics, Params
+from rpgjax.types import Array, Key, Metrics, Params, known_to_be
 
 Memory = Any
 
@@ -102,7 +102,7 @@ def short_horizon(episodes: Episodes, config: ShortHorizonConfig, variant: Varia
     steps_per_update = config.num_envs * config.horizon
     # The loss is the mean over environments: the limit is told for one of them alone.
     temper = stabiliser(config.max_cotangent_norm / config.num_envs, config.cotangent_decay)
-    adapts = not (isinstance(config.max_growth, float) and config.max_growth == 0.0)
+    adapts = not known_to_be(config.max_growth, 0.0)
 
     def stabilise(state: EpisodeState, boundary: tuple[()] | tuple[Array, Array]) -> EpisodeState:
         return temper(cut_and_measure(state, *boundary) if boundary else state)

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 
-from rpgjax.types import Array
+from rpgjax.types import Array, known_to_be
 
 Tree = TypeVar("Tree")
 
@@ -20,9 +20,9 @@ def stabiliser(limit: Array | float, keep: Array | float) -> Callable[[Tree], Tr
     """Both of the functions below, in one; what is off (a limit of 0, keeping 1) costs nothing."""
 
     def stabilise(tree: Tree) -> Tree:
-        if not (isinstance(keep, float) and keep == 1.0):
+        if not known_to_be(keep, 1.0):
             tree = decay_cotangent(tree, keep)
-        if not (isinstance(limit, float) and limit == 0.0):
+        if not known_to_be(limit, 0.0):
             tree = clip_cotangent(tree, limit)
         return tree
 
