@@ -22,17 +22,15 @@ from harness import cost, fill_readme, one_seed, provenance, read_seeds, spread
 
 FOLDER = Path(__file__).parent
 RUNS = Path("runs") / "push"
-UPDATES = 980  # of 32 environments times 32 steps: 1M environment steps
+UPDATES = 1954  # of 32 environments times 16 steps: 1M environment steps
 SETTINGS: dict[str, Any] = {
-    "num_envs": 32,
     "head": "flow",
-    "flow_steps": 2,
-    "actor_average_keep": 0.9,
-    "max_cotangent_norm": 9.6,
     "novelty_scale": 1.0,
+    "novelty_floor": 0.1,
     "information": 0.01,
+    "weights_decay_steps": 600_000,
     "updates": UPDATES,
-    "eval_every": 70,
+    "eval_every": 200,
     "eval_episodes": 32,
 }
 CURVES = ("success", "stochastic_success", "return_mean", "stochastic_return_mean")

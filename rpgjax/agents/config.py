@@ -18,7 +18,7 @@ class ShortHorizonConfig:
     discount: Traced = 0.99
     actor_lambda: Traced = 1.0  # 1: SHAC's window objective; less: every step's value enters
     survival_slope: Traced = 0.0  # weight of the chance to survive, in the actor's gradient
-    pace_bonus: Traced = 0.0  # paid for each m/s forward beside the reward, in training alone
+    pace_bonus: Traced = 0.0  # paid for each m/s of the task's pace, in training alone
     reward_scale: Traced = 1.0  # multiplies what actor and critics are paid, bonus included
     critic_lambda: Traced = 0.95  # TD(lambda) of the critic's targets
     return_weight: Traced = 1.0  # multiplies J / H; H gives the J that is not divided

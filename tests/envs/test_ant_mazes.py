@@ -69,6 +69,22 @@ def test_the_reward_is_the_distance_and_nothing_ends(push):
     assert state.obs.shape == (33 + 4 * 13,)
 
 
+def test_the_pace_is_how_fast_the_goal_comes_near(push):
+    env, step = push
+    inner = env.unwrapped
+    assert env.dt == pytest.approx(0.1)
+    qd = jnp.zeros(inner.sys.qd_size()).at[:2].set(jnp.array([1.0, 2.0]))
+    state = placed(env).replace(pipeline_state=jax.jit(inner.pipeline_init)(inner.sys.init_q, qd))
+    assert float(state.info["pace"]) == 0.0
+    places = [np.array(state.pipeline_state.x.pos[0, :2])]
+    for _ in range(3):
+        state = step(state, jnp.zeros(8))
+        places.append(np.array(state.pipeline_state.x.pos[0, :2]))
+        before, after = (np.linalg.norm(place - np.array(PUSH.goal)) for place in places[-2:])
+        assert float(state.info["pace"]) == pytest.approx((before - after) / 0.1, abs=1e-3)
+    assert places[-1][1] - places[0][1] > 0.1
+
+
 def test_a_block_slides_and_stops_at_the_wall(push):
     env, step = push
     state = placed(env, velocity=(6.0, 0.0))
@@ -108,6 +124,19 @@ def test_walls_stop_the_ant(push):
         state = step(state, jnp.zeros(8))
         farthest = max(farthest, float(state.pipeline_state.q[0]))
     assert 2.0 < farthest < SIDE / 2 - 0.2
+
+
+def test_an_ant_on_its_back_lies_on_the_ground(push):
+    """The torso, a ball of 0.25 m, holds it up; legs do not."""
+    env, step = push
+    inner = env.unwrapped
+    q = inner.sys.init_q.at[2:7].set(jnp.array([0.6, 0.0, 1.0, 0.0, 0.0]))
+    state = placed(env).replace(
+        pipeline_state=jax.jit(inner.pipeline_init)(q, jnp.zeros(inner.sys.qd_size()))
+    )
+    for _ in range(20):
+        state = step(state, jnp.zeros(8))
+    assert 0.2 < float(state.pipeline_state.x.pos[0, 2]) < 0.45
 
 
 def test_pictures_have_its_walls(push):
