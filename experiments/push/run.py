@@ -54,7 +54,6 @@ from rpgjax.training.settings import TrainSettings
 
 FOLDER = Path(__file__).parent
 RUNS = Path("runs") / "push"
-SHRINK = 0.1  # of raw observations, in both tasks
 EVERY = 20_000  # environment steps between two points of a curve
 VARIANTS: dict[str, tuple[str, dict[str, float]]] = {  # labels; the same as fields of RPG's
     "rpg": ("RPG, z ~ N(0, I) in 12-d", {}),
@@ -75,7 +74,7 @@ class Task(NamedTuple):
     success: Callable[[np.ndarray], bool]  # of an episode's rewards (T,)
     published: dict[str, float]  # success, by variant
     changes: dict[str, Any]  # of the preset
-    objects: Callable[[Any], Any]  # middles in m, of observations (..., obs)
+    objects: slice  # of observations, whose raw part is shrunk: their middles, in m
     cell: float  # m
 
 
@@ -86,7 +85,7 @@ TASKS = {
         lambda r: bool(r.max() > 0),
         {"rpg": 1.0, "mbsac": 0.34},
         {"information": 0.005},
-        lambda o: o[..., 2:6] / SHRINK,
+        slice(2, 6),
         0.45,
     ),
     "ant_push": Task(
@@ -95,7 +94,7 @@ TASKS = {
         lambda r: bool(r[-1] > -0.1 * NEAR),
         {"rpg": 0.73, "mbsac": 0.23},
         {},
-        lambda o: o[..., :2] / SHRINK,
+        slice(0, 2),
         2.0,
     ),
 }
@@ -124,7 +123,7 @@ def train(env: str, name: str, seed: int, steps: int, sizes: str) -> None:
     run = one_seed(folder, name, env, changes)
     held = replayed(run)
     content = provenance(run) | cost(run)
-    objects = TASKS[env].objects(held.next_observation)
+    objects = held.next_observation[..., TASKS[env].objects] / make(env).shrink
     write(results(env, name, seed, sizes), env, held.reward, held.ended, objects, content)
 
 
@@ -132,15 +131,17 @@ def train_together(env: str, members: list[tuple[str, int]], steps: int, sizes: 
     """Trains variants' seeds as one program, and writes their results."""
     settings = settings_of(env, "rpg", steps, sizes)
     own = [(seed, VARIANTS[name][1]) for name, seed in members]
-    for stage, contents in together(make(env), settings, rpg, own, settings.updates // 20):
+    task = make(env)
+    for stage, contents in together(task, settings, rpg, own, settings.updates // 20):
         held, count = stage.state.replay.experience, steps_held(stage.state.replay)
         rewards, ended = (np.asarray(x)[..., :count] for x in (held.reward, held.ended))
-        objects = np.asarray(TASKS[env].objects(held.next_observation))[..., :count, :]
+        objects = np.asarray(held.next_observation[..., :count, TASKS[env].objects]) / task.shrink
+        print(f"update {stage.update}, {stage.seconds:.0f} s: success and places", end="")
         for index, (name, seed) in enumerate(members):
             path = results(env, name, seed, sizes)
-            write(path, env, rewards[index], ended[index], objects[index], contents[index])
-        paid = ", ".join(f"{one.mean():.3f}" for one in rewards[..., -200:])
-        print(f"update {stage.update}, {stage.seconds:.0f} s: a step paid {paid}", flush=True)
+            seen = write(path, env, rewards[index], ended[index], objects[index], contents[index])
+            print(f"{',' * (index > 0)} {seen}", end="")
+        print(flush=True)
 
 
 def write(
@@ -150,8 +151,8 @@ def write(
     ended: np.ndarray,
     objects: np.ndarray,
     content: dict[str, Any],
-) -> None:
-    """How often a run succeeded and what it saw, and where its numbers come from.
+) -> str:
+    """Keeps how often a run succeeded and what it saw, with where its numbers come from; says the last.
 
     By rewards and ends (environment, T), and where objects were (environment, T, n).
     """
@@ -173,6 +174,9 @@ def write(
     }
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(curve | content) + "\n")
+    if not len(points):
+        return "-"
+    return f"{curve['success'][-1] or 0.0:.3f} {curve['places'][-1]}"
 
 
 def read(env: str, name: str, sizes: str = "small") -> list[dict]:
