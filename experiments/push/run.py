@@ -187,9 +187,9 @@ def read(env: str, name: str, sizes: str = "small") -> list[dict]:
 def table() -> str:
     """Markdown: a row for each variant with results."""
     lines = [
-        "| task | policy | seeds | environment steps | success, mean [lowest, highest] | the paper's, at |"
-        " places | steps/s |",
-        "|---" * 8 + "|",
+        "| task | policy | seeds | environment steps | success, mean [lowest, highest] "
+        "| at 0.95 after | the paper's, at | places | steps/s |",
+        "|---" * 9 + "|",
     ]
     for sizes in SIZES:
         for env, task in TASKS.items():
@@ -200,35 +200,41 @@ def table() -> str:
 
 
 def _row(title: str, label: str, seeds: list[dict], task: Task, name: str) -> str:
-    last = np.array([seed["success"][-1] for seed in seeds], float)
-    steps = min(seed["env_steps"][-1] for seed in seeds)
-    places = np.mean([seed["places"][-1] for seed in seeds])
+    last = [seed["success"][-1] for seed in seeds]
+    steps = ", ".join(_millions(seed["env_steps"][-1]) for seed in seeds)
+    good = ", ".join(_millions(_first(seed, 0.95)) for seed in seeds)
+    places = ", ".join(f"{seed['places'][-1]}" for seed in seeds)
     rate = np.median([seed["steps_per_second"] for seed in seeds])
     return (
-        f"| {title} | {label} | {last.size} | {steps:,} |"
-        f" {spread(last, 2)} |"
-        f" {task.published[name]:.2f}, {task.steps:,} | {places:.0f} | {rate:.0f} |"
+        f"| {title} | {label} | {len(last)} | {steps} | {spread(last, 2)} | {good} |"
+        f" {task.published[name]:.2f}, {_millions(task.steps)} | {places} | {rate:.0f} |"
     )
 
 
+def _first(seed: dict, level: float) -> int | None:
+    """Environment steps until success is there for the first time."""
+    pairs = zip(seed["env_steps"], seed["success"], strict=True)
+    return next((steps for steps, success in pairs if (success or 0.0) >= level), None)
+
+
+def _millions(steps: int | None) -> str:
+    return "-" if steps is None else f"{steps / 1e6:.2f}M"
+
+
 def draw() -> None:
-    """Success over steps, mean and range of seeds."""
+    """Success over steps, a line for each seed."""
     found = [env for env in TASKS if any(read(env, name) for name in VARIANTS)]
     if not found:
         return
     figure, axes = plt.subplots(
-        1, len(found), figsize=(5.5 * len(found), 4), squeeze=False, layout="constrained"
+        1, len(found), figsize=(6.0 * len(found), 4), squeeze=False, layout="constrained"
     )
     for axis, env in zip(axes[0], found, strict=True):
         for index, (name, (label, _)) in enumerate(VARIANTS.items()):
-            seeds = read(env, name)
-            if not seeds:
-                continue
-            count = min(len(seed["success"]) for seed in seeds)
-            values = np.array([seed["success"][:count] for seed in seeds], float)
-            steps = np.array(seeds[0]["env_steps"][:count]) / 1e6
-            axis.plot(steps, values.mean(0), color=f"C{index}", label=label)
-            axis.fill_between(steps, values.min(0), values.max(0), color=f"C{index}", alpha=0.2)
+            for number, seed in enumerate(read(env, name)):
+                steps = np.array(seed["env_steps"]) / 1e6
+                shown = label if number == 0 else None
+                axis.plot(steps, np.array(seed["success"], float), color=f"C{index}", label=shown)
         axis.set(xlabel="environment steps (millions)", ylabel="success", ylim=(-0.02, 1.02))
         axis.set_title(TASKS[env].label)
         axis.grid(alpha=0.3)
