@@ -9,11 +9,10 @@ python experiments/push/run.py --report                        only the figure a
 
 Small networks are half as wide as the paper's (novelty's a quarter) and batches an eighth, so that a core
 can pay for the paper's rate of one update for 5 environment steps. All run 40 environments, where the
-paper has 5. Each
-seed is a run of its own in runs/push, which goes on where it was stopped; --together keeps nothing but the
-results, which it writes again now and then. Success is counted in training, with the
-sampled policy: BlockPush's where an episode ever pays, AntPush's where its last step is within 5 m of the
-goal. Places are how many were ever visited: BlockPush's of both blocks on a grid of 0.45 m (of 6561),
+paper has 5. Each seed is a run of its own in runs/push, which goes on where it was stopped; --together
+keeps nothing but the results, which it writes again now and then. Success is counted in training, with
+the sampled policy: BlockPush's where an episode ever pays, AntPush's where its last step is within 5 m of
+the goal. Places are how many were ever visited: BlockPush's of both blocks on a grid of 0.45 m (of 6561),
 AntPush's of the ant on a grid of 2 m.
 """
 
@@ -122,9 +121,9 @@ def train(env: str, name: str, seed: int, steps: int, sizes: str) -> None:
     changes = asdict(settings.agent) | {"seed": seed, "updates": settings.updates}
     run = one_seed(folder, name, env, changes)
     held = replayed(run)
-    content = provenance(run) | cost(run)
     objects = held.next_observation[..., TASKS[env].objects] / make(env).shrink
-    write(results(env, name, seed, sizes), env, held.reward, held.ended, objects, content)
+    seen = curves(env, held.reward, held.ended, objects)
+    write(results(env, name, seed, sizes), seen | provenance(run) | cost(run))
 
 
 def train_together(env: str, members: list[tuple[str, int]], steps: int, sizes: str) -> None:
@@ -136,25 +135,22 @@ def train_together(env: str, members: list[tuple[str, int]], steps: int, sizes: 
         held, count = stage.state.replay.experience, steps_held(stage.state.replay)
         rewards, ended = (np.asarray(x)[..., :count] for x in (held.reward, held.ended))
         objects = np.asarray(held.next_observation[..., :count, TASKS[env].objects]) / task.shrink
-        print(f"update {stage.update}, {stage.seconds:.0f} s: success and places", end="")
+        lasts = []
         for index, (name, seed) in enumerate(members):
-            path = results(env, name, seed, sizes)
-            seen = write(path, env, rewards[index], ended[index], objects[index], contents[index])
-            print(f"{',' * (index > 0)} {seen}", end="")
-        print(flush=True)
+            seen = curves(env, rewards[index], ended[index], objects[index])
+            write(results(env, name, seed, sizes), seen | contents[index])
+            lasts.append(f"{seen['success'][-1]} {seen['places'][-1]}" if seen["places"] else "-")
+        said = f"update {stage.update}, {stage.seconds:.0f} s: success and places"
+        print(said, ", ".join(lasts), flush=True)
 
 
-def write(
-    path: Path,
-    env: str,
-    rewards: np.ndarray,
-    ended: np.ndarray,
-    objects: np.ndarray,
-    content: dict[str, Any],
-) -> str:
-    """Keeps how often a run succeeded and what it saw, with where its numbers come from; says the last.
+def curves(
+    env: str, rewards: np.ndarray, ended: np.ndarray, objects: np.ndarray
+) -> dict[str, list[Any]]:
+    """How often a run succeeded and how many places it saw, every 20,000 environment steps.
 
-    By rewards and ends (environment, T), and where objects were (environment, T, n).
+    By rewards and ends (environment, T), and where objects were (environment, T, n). Success is None
+    where no episode ended.
     """
     ends, won = [], []  # environment steps by then, and whether it was a success
     for paid, over in zip(rewards, ended, strict=True):
@@ -167,16 +163,17 @@ def write(
     inside = [(ends > point - EVERY) & (ends <= point) for point in points]
     places = np.round(objects / TASKS[env].cell).astype(int).swapaxes(0, 1)  # in the order of time
     _, first = np.unique(places.reshape(-1, places.shape[-1]), axis=0, return_index=True)
-    curve = {
+    return {
         "env_steps": points.tolist(),
         "success": [float(won[one].mean()) if one.any() else None for one in inside],
         "places": np.searchsorted(np.sort(first), points).tolist(),
     }
+
+
+def write(path: Path, content: dict[str, Any]) -> None:
+    """Keeps a run's results."""
     path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(curve | content) + "\n")
-    if not len(points):
-        return "-"
-    return f"{curve['success'][-1] or 0.0:.3f} {curve['places'][-1]}"
+    path.write_text(json.dumps(content) + "\n")
 
 
 def read(env: str, name: str, sizes: str = "small") -> list[dict]:
@@ -200,13 +197,13 @@ def table() -> str:
 
 
 def _row(title: str, label: str, seeds: list[dict], task: Task, name: str) -> str:
-    last = [seed["success"][-1] for seed in seeds]
+    last = np.array([seed["success"][-1] for seed in seeds], float)  # None: no episode ended
     steps = ", ".join(_millions(seed["env_steps"][-1]) for seed in seeds)
     good = ", ".join(_millions(_first(seed, 0.95)) for seed in seeds)
-    places = ", ".join(f"{seed['places'][-1]}" for seed in seeds)
+    places = ", ".join(str(seed["places"][-1]) for seed in seeds)
     rate = np.median([seed["steps_per_second"] for seed in seeds])
     return (
-        f"| {title} | {label} | {len(last)} | {steps} | {spread(last, 2)} | {good} |"
+        f"| {title} | {label} | {last.size} | {steps} | {spread(last, 2)} | {good} |"
         f" {task.published[name]:.2f}, {_millions(task.steps)} | {places} | {rate:.0f} |"
     )
 

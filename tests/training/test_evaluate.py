@@ -56,9 +56,8 @@ def test_success_is_the_tasks_own_where_the_episode_ended():
     assert "eval/success" not in plain
     metrics = jax.jit(evaluator(agent, Judged(6), 64, 100))(states(agent), key[None])
     lengths = jax.vmap(Line(6).reset)(jax.random.split(jax.random.split(key, 3)[0], 64)).obs[:, 1]
-    share = float(
-        np.mean(lengths == 2.0)
-    )  # of longer ones too, on the way, but that does not count
+    # Longer ones are at the second step on their way, which does not count.
+    share = float(np.mean(lengths == 2.0))
     assert 0.0 < share < 0.5
     assert float(metrics["eval/success"][0]) == pytest.approx(share)
     assert float(metrics["eval/stochastic_success"][0]) == pytest.approx(share)
