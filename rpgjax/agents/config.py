@@ -45,6 +45,8 @@ class ShortHorizonConfig:
     critic_passes: int = 8  # passes over the window's samples in an update
     critic_minibatches: int = 4  # minibatches in a pass
     bank_size: int = 128  # pre-sampled reset states
+    revisits: int = 0  # visited states that join them in an update: episodes start there, too
+    training_length: int = 0  # of training's episodes; 0: episode_length, which evaluation has
 
 
 def optimizer(
@@ -68,6 +70,11 @@ def check(config: ShortHorizonConfig) -> None:
     samples = config.num_envs * config.horizon
     if config.num_envs < 1 or config.horizon < 1 or config.episode_length < 1:
         raise ValueError("num_envs, horizon and episode_length must be at least 1")
+    if not 0 <= config.revisits <= min(config.num_envs, config.bank_size):
+        raise ValueError(
+            f"revisits ({config.revisits}) must not exceed num_envs ({config.num_envs}) "
+            f"or bank_size ({config.bank_size})"
+        )
     if samples % config.critic_minibatches:
         raise ValueError(
             f"num_envs * horizon = {samples} can't be cut into {config.critic_minibatches} minibatches"

@@ -17,8 +17,7 @@ from rpgjax.agents.flow_regularizers import (
     flow_regularizers,
     no_decisions,
 )
-from rpgjax.agents.short_horizon import Variant, short_horizon
-from rpgjax.envs.episodes import episodes
+from rpgjax.agents.short_horizon import Variant, short_horizon, training_episodes
 from rpgjax.policies import VelocityField, chunked, flow, velocity_field
 from rpgjax.types import Traced
 
@@ -44,7 +43,7 @@ def rfo(env: Env, config: RFOConfig = RFOConfig(), field: VelocityField | None =
     Raises:
         ValueError: static fields that cannot work together.
     """
-    world = episodes(env, config.episode_length, config.bank_size)
+    world = training_episodes(env, config)
     size = world.action_size * config.chunk_length
     field = field or velocity_field(
         world.observation_size, size, config.actor_hidden, config.activation

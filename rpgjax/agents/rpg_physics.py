@@ -29,8 +29,14 @@ from rpgjax.agents.flow_regularizers import (
     flow_regularizers,
     no_decisions,
 )
-from rpgjax.agents.short_horizon import ShortHorizonState, Variant, View, short_horizon
-from rpgjax.envs.episodes import Episodes, episodes
+from rpgjax.agents.short_horizon import (
+    ShortHorizonState,
+    Variant,
+    View,
+    short_horizon,
+    training_episodes,
+)
+from rpgjax.envs.episodes import Episodes
 from rpgjax.models.latent_encoder import categorical_encoder, gaussian_encoder
 from rpgjax.models.networks import critic_network
 from rpgjax.objectives.bound import Weights, score_function, step_terms
@@ -92,7 +98,7 @@ def rpg_physics(env: Env, config: RPGPhysicsConfig = RPGPhysicsConfig()) -> Agen
     Raises:
         ValueError: static fields that cannot work together.
     """
-    world = episodes(env, config.episode_length, config.bank_size)
+    world = training_episodes(env, config)
     seen, size = world.observation_size, config.latent_size
     prior = standard_normal(size)
     soft_q = config.latent == "discrete" and config.latent_choice == "soft_q"
@@ -140,6 +146,11 @@ def rpg_physics(env: Env, config: RPGPhysicsConfig = RPGPhysicsConfig()) -> Agen
     def reached(window: Transition) -> Array:
         """What novelty sees of where each step led, (T, B, features)."""
         return window.next_observation[..., -features:]
+
+    def unknown(memory: Learner, observations: Array) -> Array:
+        """How new observations (B, obs) are: where it is worth to start again."""
+        known = memory.explorer.params
+        return jax.vmap(partial(novelty.error, known))(observations[..., -features:])
 
     def bound(memory: Learner, view: View) -> Array:
         window, explorer = view.window, memory.explorer
@@ -211,6 +222,7 @@ def rpg_physics(env: Env, config: RPGPhysicsConfig = RPGPhysicsConfig()) -> Agen
             [observation, window.latent], axis=-1
         ),
         adopt=adopt,
+        worth=unknown if explores else None,
     )
 
     def posterior(state: ShortHorizonState) -> Posterior:

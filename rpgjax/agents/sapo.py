@@ -13,8 +13,7 @@ from brax.envs import Env
 
 from rpgjax.agents.agent import Agent
 from rpgjax.agents.config import ShortHorizonConfig
-from rpgjax.agents.short_horizon import Variant, View, short_horizon
-from rpgjax.envs.episodes import episodes
+from rpgjax.agents.short_horizon import Variant, View, short_horizon, training_episodes
 from rpgjax.objectives.entropy import normalised_entropy, target_entropy, temperature_loss
 from rpgjax.policies import gaussian
 from rpgjax.rollout import Transition
@@ -48,7 +47,7 @@ def sapo(env: Env, config: SAPOConfig = SAPOConfig()) -> Agent:
     Raises:
         ValueError: static fields that cannot work together.
     """
-    world = episodes(env, config.episode_length, config.bank_size)
+    world = training_episodes(env, config)
     target = target_entropy(world.action_size)
     temperature_optimizer = optax.adam(config.temperature_learning_rate)
 

@@ -8,8 +8,7 @@ from brax.envs import Env
 
 from rpgjax.agents.agent import Agent
 from rpgjax.agents.config import ShortHorizonConfig
-from rpgjax.agents.short_horizon import Variant, no_memory, short_horizon
-from rpgjax.envs.episodes import episodes
+from rpgjax.agents.short_horizon import Variant, no_memory, short_horizon, training_episodes
 from rpgjax.policies import PolicyHead, chunked, gaussian
 from rpgjax.types import Traced
 
@@ -44,7 +43,7 @@ def shac(env: Env, config: SHACConfig = SHACConfig(), head: PolicyHead | None = 
     Raises:
         ValueError: static fields that cannot work together.
     """
-    world = episodes(env, config.episode_length, config.bank_size)
+    world = training_episodes(env, config)
     size = world.action_size * config.chunk_length
     head = head or chunked(
         gaussian(

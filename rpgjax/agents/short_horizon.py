@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from brax.envs import Env
 
 from rpgjax.agents.agent import (
     Agent,
@@ -25,7 +26,7 @@ from rpgjax.agents.agent import (
 )
 from rpgjax.agents.config import ShortHorizonConfig, check, optimizer
 from rpgjax.agents.critic import Samples, fit_critics
-from rpgjax.envs.episodes import Episodes, EpisodeState
+from rpgjax.envs.episodes import Bank, Episodes, EpisodeState, episodes, revisit
 from rpgjax.models.networks import critic_network
 from rpgjax.objectives.returns import lambda_return, window_objective
 from rpgjax.physics.adaptive_horizon import (
@@ -63,6 +64,8 @@ class Variant(NamedTuple):
     value_inputs: int  # what the critics see of a state: its width,
     value_input: Callable[[Array, Transition], Array] = lambda observation, window: observation
     adopt: Callable[[Params, Params, View], Params] = lambda actor, critic, view: actor
+    # How much it is worth to start again at observations (B, obs), (B,); None: nobody can say.
+    worth: Callable[[Memory, Array], Array] | None = None
 
 
 class ShortHorizonState(NamedTuple):
@@ -89,8 +92,13 @@ class Probes(NamedTuple):
     norm: Array | None  # (T, B), of the state's cotangent before each step; None: not measured
 
 
-def short_horizon(episodes: Episodes, config: ShortHorizonConfig, variant: Variant) -> Agent:
-    """The agent that `variant` describes, on `episodes`."""
+def training_episodes(env: Env, config: ShortHorizonConfig) -> Episodes:
+    """The task as training runs it."""
+    return episodes(env, config.training_length or config.episode_length, config.bank_size)
+
+
+def short_horizon(world: Episodes, config: ShortHorizonConfig, variant: Variant) -> Agent:
+    """The agent that `variant` describes, in `world`."""
     check(config)
     init_critic, critic = critic_network(
         variant.value_inputs, config.critic_hidden, config.activation, config.critics
@@ -110,9 +118,9 @@ def short_horizon(episodes: Episodes, config: ShortHorizonConfig, variant: Varia
     def init(key: Key) -> ShortHorizonState:
         actor_key, critic_key, rollout_key, key = jax.random.split(key, 4)
         actor, critic = variant.head.init(actor_key), init_critic(critic_key)
-        statistics = initial_statistics(episodes.observation_size)
+        statistics = initial_statistics(world.observation_size)
         normalise = normaliser(statistics)
-        rollout = start(variant.head, episodes, actor, normalise, rollout_key, config.num_envs)
+        rollout = start(variant.head, world, actor, normalise, rollout_key, config.num_envs)
         horizon = full_horizon(config.horizon) if adapts else None
         window = jax.eval_shape(
             lambda: roll(actor, no_probes(), horizon, normalise, rollout, key)[1]
@@ -150,7 +158,7 @@ def short_horizon(episodes: Episodes, config: ShortHorizonConfig, variant: Varia
             boundaries = (jnp.broadcast_to(keep[:, None], probes.norm.shape), probes.norm)
         return unroll(
             variant.head,
-            episodes,
+            world,
             actor,
             normalise,
             rollout,
@@ -222,6 +230,15 @@ def short_horizon(episodes: Episodes, config: ShortHorizonConfig, variant: Varia
             config.critic_minibatches,
         )
 
+    def again(bank: Bank, memory: Memory, reached: EpisodeState, key: Key) -> Bank:
+        """First states, with some of those where the episodes stand now."""
+        worth_key, place_key = jax.random.split(key)
+        if variant.worth is None:
+            worth = jax.random.uniform(worth_key, (config.num_envs,))
+        else:
+            worth = variant.worth(memory, reached.env_state.obs)
+        return revisit(bank, reached, worth, config.revisits, place_key)
+
     def update(state: ShortHorizonState) -> tuple[ShortHorizonState, Metrics]:
         key, roll_key, penalty_key, critic_key, bank_key = jax.random.split(state.key, 5)
 
@@ -242,7 +259,9 @@ def short_horizon(episodes: Episodes, config: ShortHorizonConfig, variant: Varia
         memory, learned = variant.update_memory(
             state.memory, look(state, window), jax.random.fold_in(penalty_key, 1)
         )
-        bank = episodes.refresh_bank(rollout.bank, bank_key)
+        bank = world.refresh_bank(rollout.bank, bank_key)
+        if config.revisits:
+            bank = again(bank, memory, rollout.episode, jax.random.fold_in(bank_key, 1))
         horizon = state.adaptive_horizon
         if horizon is not None:
             metrics["train/horizon"] = horizon.steps

@@ -174,6 +174,25 @@ def episodes(env: Env, episode_length: int, bank_size: int = 128, refresh: int =
     )
 
 
+def revisit(bank: Bank, reached: EpisodeState, worth: Array, count: int, key: Key) -> Bank:
+    """Makes visited states first states: the `count` that are worth most replace random entries.
+
+    Args:
+        bank: first states, leaves (bank, ...).
+        reached: where a batch of episodes stands, leaves (B, ...).
+        worth: of each of these, (B,).
+        count: how many, at most B and the bank's size.
+        key: for the places that they take.
+    """
+    _, best = jax.lax.top_k(worth, count)
+    where = jax.random.choice(key, bank.obs.shape[0], (count,), replace=False)
+    return jax.tree.map(
+        lambda old, new: old.at[where].set(jax.lax.stop_gradient(new[best])),
+        bank,
+        reached.env_state,
+    )
+
+
 def _as_arrays(state: State) -> State:
     """Every leaf an array of a strong dtype; observation and scalar reward are floats."""
 

@@ -179,6 +179,27 @@ def test_a_bonus_and_a_scale_train_as_if_the_task_paid_so():
     assert not np.allclose(told[0, 0], told[1, 0])
 
 
+def test_training_starts_again_where_it_has_been():
+    def kept(revisits):
+        """How many of the states where episodes stand are among the first states."""
+        state, _ = train(make("shac", revisits=revisits), 1)
+        reached = state.rollout.episode.env_state.obs[state.rollout.episode.step_count > 0]
+        return np.sum(np.all(reached[:, None] == state.rollout.bank.obs[None], axis=-1)), state
+
+    for revisits in (0, 3):
+        count, state = kept(revisits)
+        assert np.all(state.rollout.episode.step_count > 0), "or more are there than were put there"
+        assert count == revisits
+
+
+def test_training_can_have_shorter_episodes():
+    lengths = {}
+    for length in (0, 3):
+        state, _ = train(make("shac", training_length=length), 3)
+        lengths[length] = int(state.rollout.episode.step_count.max())
+    assert lengths[3] < 3 < lengths[0]
+
+
 def test_broken_steps_are_no_targets():
     shape = (2, 3)
     window = Transition(
@@ -225,6 +246,8 @@ def test_impossible_settings_are_refused_in_one_line():
         check(replace(config, num_envs=3, horizon=3))
     with pytest.raises(ValueError, match="at least 1"):
         check(replace(config, horizon=0))
+    with pytest.raises(ValueError, match="revisits \\(9\\) must not exceed num_envs"):
+        check(replace(config, num_envs=8, horizon=4, revisits=9))
 
 
 def test_the_averaged_actor_is_what_is_evaluated():

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rpgjax.envs.episodes import EpisodeState, episodes, observation
+from rpgjax.envs.episodes import EpisodeState, episodes, observation, revisit
 from rpgjax.envs.quiet import quiet_brax
 from rpgjax.envs.registry import make
 
@@ -124,6 +124,23 @@ def test_refresh_replaces_a_few_entries():
     assert np.all(np.asarray(everything.obs != bank.obs))
     untouched = start(FINITE(), refresh=0)[0].refresh_bank(bank, jax.random.key(5))
     np.testing.assert_array_equal(untouched.obs, bank.obs)
+
+
+def test_the_visited_states_that_are_worth_most_become_first_states():
+    task, bank, _ = start(FINITE())
+    states = jax.vmap(task.reset, (None, 0))(bank, jax.random.split(jax.random.key(3), 4))
+    actions = jnp.linspace(0.5, 0.8, 4)[:, None]
+    step = jax.vmap(lambda s, a: task.step(bank, s, a, jax.random.key(4))[0])
+    states = step(states, actions)
+    worth = jnp.array([0.0, 3.0, -jnp.inf, 2.0])
+    new = revisit(bank, states, worth, 2, jax.random.key(5))
+    changed = np.flatnonzero(np.any(np.asarray(new.obs != bank.obs), axis=1))
+    best = states.env_state.obs[jnp.array([1, 3])]
+    np.testing.assert_array_equal(np.sort(new.obs[changed], axis=0), np.sort(best, axis=0))
+    keys = jax.random.key_data(new.info["key"]) != jax.random.key_data(bank.info["key"])
+    np.testing.assert_array_equal(np.flatnonzero(np.any(np.asarray(keys), axis=1)), changed)
+    other = revisit(bank, states, worth, 2, jax.random.key(6))
+    assert np.any(np.asarray(new.obs != other.obs)), "the key says where"
 
 
 def test_the_time_limit_truncates_at_episode_length_and_is_no_termination():
