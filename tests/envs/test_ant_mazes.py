@@ -66,7 +66,7 @@ def test_the_reward_is_the_distance_and_nothing_ends(push):
     assert float(state.done) == 0.0 and float(state.metrics["success"]) == 0.0
     near = step(placed(env, torso=(0.0, PUSH.goal[1] - NEAR + 1.0)), jnp.zeros(8))
     assert float(near.metrics["success"]) == 1.0
-    assert state.obs.shape == (33 + 4 * 13,)
+    assert state.obs.shape == (33 + 4 * 3,)
 
 
 def test_the_pace_is_how_fast_the_goal_comes_near(push):
@@ -126,17 +126,23 @@ def test_walls_stop_the_ant(push):
     assert 2.0 < farthest < SIDE / 2 - 0.2
 
 
-def test_an_ant_on_its_back_lies_on_the_ground(push):
-    """The torso, a ball of 0.25 m, holds it up; legs do not."""
+def test_an_ant_on_its_back_lies_on_the_ground_and_training_gives_it_up(push):
+    """The torso, a ball of 0.25 m, holds it up; legs do not. The task itself goes on."""
     env, step = push
     inner = env.unwrapped
     q = inner.sys.init_q.at[2:7].set(jnp.array([0.6, 0.0, 1.0, 0.0, 0.0]))
     state = placed(env).replace(
         pipeline_state=jax.jit(inner.pipeline_init)(q, jnp.zeros(inner.sys.qd_size()))
     )
-    for _ in range(20):
+    given_up = []
+    for _ in range(21):
         state = step(state, jnp.zeros(8))
+        given_up.append(float(state.info["truncation"]))
     assert 0.2 < float(state.pipeline_state.x.pos[0, 2]) < 0.45
+    assert given_up == [0.0] * 19 + [1.0] * 2
+    assert float(state.done) == 0.0
+    stands = step(placed(env), jnp.zeros(8))
+    assert float(stands.info["down"]) == 0.0
 
 
 def test_pictures_have_its_walls(push):
