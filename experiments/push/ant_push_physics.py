@@ -25,10 +25,10 @@ RUNS = Path("runs") / "push"
 UPDATES = 1954  # of 32 environments times 16 steps: 1M environment steps
 SETTINGS: dict[str, Any] = {
     "head": "flow",
-    "novelty_scale": 1.0,
+    "novelty_scale": 0.5,
     "novelty_floor": 0.0,
     "information": 0.002,
-    "weights_decay_steps": 700_000,
+    "weights_decay_steps": 800_000,
     "updates": UPDATES,
     "eval_every": 200,
     "eval_episodes": 32,
