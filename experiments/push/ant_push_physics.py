@@ -5,7 +5,8 @@ python experiments/push/ant_push_physics.py --seeds 0    only this one
 python experiments/push/ant_push_physics.py --report     only the table
 
 RPG through physics (`rpg_physics`) with a flow, a continuous z and novelty of where ant and block are.
-Each seed is a run of its own in runs/push, which goes on where it was stopped.
+Each seed is a run of its own in runs/push, which goes on where it was stopped. In the end episodes are
+played from starts further and further to the left, where the way around begins.
 """
 
 import argparse
@@ -14,11 +15,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from harness import cost, fill_readme, one_seed, provenance, read_seeds, spread
+
+from rpgjax.training.evaluate import evaluation_key
+from rpgjax.training.launch import Run
+from rpgjax.types import Array, Key
 
 FOLDER = Path(__file__).parent
 RUNS = Path("runs") / "push"
@@ -33,6 +40,7 @@ SETTINGS: dict[str, Any] = {
     "eval_every": 200,
     "eval_episodes": 32,
 }
+LEFT, EPISODES = (0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 7.0), 64  # m, and from each
 CURVES = ("success", "stochastic_success", "return_mean", "stochastic_return_mean")
 
 
@@ -49,7 +57,35 @@ def train(seed: int) -> None:
     curves = {key: [row[f"eval/{key}"] for row in rows] for key in CURVES}
     curves["env_steps"] = [row["env_steps"] for row in rows]
     results(seed).parent.mkdir(exist_ok=True)
-    results(seed).write_text(json.dumps(curves | provenance(run) | cost(run)) + "\n")
+    content = curves | {"success_from_left": success_from_left(run)} | provenance(run) | cost(run)
+    results(seed).write_text(json.dumps(content) + "\n")
+
+
+def success_from_left(run: Run) -> dict[str, float]:
+    """How many sampled episodes succeed that start so many metres to the left of where they should."""
+    env, policy = run.env, run.agent.policy(run.state)
+    inner = env.unwrapped
+
+    def episode(left: Array, key: Key) -> Array:
+        reset_key, carry_key, key = jax.random.split(key, 3)
+        state = env.reset(reset_key)
+        there = state.pipeline_state.q.at[0].add(-left)
+        moved = inner.pipeline_init(there, state.pipeline_state.qd)
+        state = env.step(state.replace(pipeline_state=moved), jnp.zeros(env.action_size))
+        carry = policy.reset(state.obs, carry_key)
+
+        def step(now: tuple[Any, Any], key: Key) -> tuple[tuple[Any, Any], None]:
+            state, carry = now
+            carry, action = policy.sample(carry, state.obs, key)
+            return (env.step(state, action), carry), None
+
+        keys = jax.random.split(key, run.episode_length - 1)
+        (state, _), _ = jax.lax.scan(step, (state, carry), keys)
+        return state.metrics["success"]
+
+    keys = jax.random.split(evaluation_key(run.settings.seed, 1), EPISODES)
+    play = jax.jit(lambda left: jnp.mean(jax.vmap(episode, (None, 0))(left, keys)))
+    return {f"{left:g}": float(play(left)) for left in LEFT}
 
 
 def table() -> str:
@@ -61,7 +97,7 @@ def table() -> str:
     ends += [spread([seed[key][-1] for seed in seeds]) for key in CURVES[2:]]
     steps = min(seed["env_steps"][-1] for seed in seeds)
     minutes = np.mean([seed["wall_seconds"] for seed in seeds]) / 60.0
-    return "\n".join(
+    lines = "\n".join(
         [
             "| seeds | environment steps | success, deterministic | sampled | return, deterministic "
             "| sampled | minutes |",
@@ -69,6 +105,13 @@ def table() -> str:
             f"| {len(seeds)} | {steps:,} | {' | '.join(ends)} | {minutes:.0f} |",
         ]
     )
+    far = [[seed["success_from_left"][f"{left:g}"] for seed in seeds] for left in LEFT]
+    rows = [
+        f"| metres to the left | {' | '.join(f'{left:g}' for left in LEFT)} |",
+        "|---" * (1 + len(LEFT)) + "|",
+        f"| success, sampled | {' | '.join(f'{np.mean(one):.2f}' for one in far)} |",
+    ]
+    return lines + "\n\n" + "\n".join(rows)
 
 
 def main() -> None:
