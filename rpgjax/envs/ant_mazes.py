@@ -72,8 +72,8 @@ class AntInMaze(PipelineEnv):
     walls. It slides on two joints with damping in place of friction. Physics and its numbers (gears,
     physics' time step, noise of the start) are those of Brax's ant on the same backend.
     Source: the layouts of Nachum et al., 2018 (HIRO), as used by Huang et al., ICML 2023; the block's mass
-    and damping, and what collides, are ours. So are the motors, Brax's 150 N m: with HIRO's 30, or 60, the
-    ant on `spring` learns to stand still.
+    and damping, and what collides, are ours. So are the motors, Brax's 150 N m: with HIRO's 30 the ant
+    on `spring` learned to stand still.
 
     Args:
         maze: the plan.
