@@ -112,9 +112,7 @@ def episodes(env: Env, episode_length: int, bank_size: int = 128, refresh: int =
         if refresh == 0:
             return bank
         where_key, reset_key = jax.random.split(key)
-        where = jax.random.choice(where_key, bank_size, (refresh,), replace=False)
-        fresh = sample(jax.random.split(reset_key, refresh))
-        return jax.tree.map(lambda old, new: old.at[where].set(new), bank, fresh)
+        return _exchange(bank, sample(jax.random.split(reset_key, refresh)), where_key)
 
     def draw(bank: Bank, key: Key) -> State:
         index = jax.random.randint(key, (), 0, bank_size)
@@ -185,12 +183,14 @@ def revisit(bank: Bank, reached: EpisodeState, worth: Array, count: int, key: Ke
         key: for the places that they take.
     """
     _, best = jax.lax.top_k(worth, count)
-    where = jax.random.choice(key, bank.obs.shape[0], (count,), replace=False)
-    return jax.tree.map(
-        lambda old, new: old.at[where].set(jax.lax.stop_gradient(new[best])),
-        bank,
-        reached.env_state,
-    )
+    return _exchange(bank, jax.tree.map(lambda leaf: leaf[best], reached.env_state), key)
+
+
+def _exchange(bank: Bank, states: State, key: Key) -> Bank:
+    """Replaces random entries by `states`, leaves (n, ...)."""
+    size, count = bank.obs.shape[0], states.obs.shape[0]
+    where = jax.random.choice(key, size, (count,), replace=False)
+    return jax.tree.map(lambda old, new: old.at[where].set(new), bank, states)
 
 
 def _as_arrays(state: State) -> State:
