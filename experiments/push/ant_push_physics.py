@@ -23,9 +23,13 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from harness import cost, fill_readme, one_seed, provenance, read_seeds, spread
 
-from rpgjax.training.evaluate import evaluation_key
+from rpgjax.envs.quiet import quiet_brax
+from rpgjax.training.evaluate import evaluation_key, evaluator
 from rpgjax.training.launch import Run
 from rpgjax.types import Array, Key
+
+with quiet_brax():
+    from brax.envs import Env, State, Wrapper
 
 FOLDER = Path(__file__).parent
 RUNS = Path("runs") / "push"
@@ -61,31 +65,33 @@ def train(seed: int) -> None:
     results(seed).write_text(json.dumps(content) + "\n")
 
 
+class FromTheLeft(Wrapper):
+    """A maze whose ant starts `left` metres to the left of where it should, after a step without action."""
+
+    def __init__(self, env: Env, left: Array | float) -> None:
+        super().__init__(env)
+        self.left = left
+
+    def reset(self, rng: Key) -> State:
+        """The task's, moved."""
+        state = self.env.reset(rng)
+        q = state.pipeline_state.q.at[0].add(-self.left)
+        moved = self.unwrapped.pipeline_init(q, state.pipeline_state.qd)
+        return self.env.step(state.replace(pipeline_state=moved), jnp.zeros(self.action_size))
+
+
 def success_from_left(run: Run) -> dict[str, float]:
     """How many sampled episodes succeed that start so many metres to the left of where they should."""
-    env, policy = run.env, run.agent.policy(run.state)
-    inner = env.unwrapped
+    states = jax.tree.map(lambda leaf: leaf[None], run.state)
+    keys = evaluation_key(run.settings.seed, run.update)[None]
 
-    def episode(left: Array, key: Key) -> Array:
-        reset_key, carry_key, key = jax.random.split(key, 3)
-        state = env.reset(reset_key)
-        there = state.pipeline_state.q.at[0].add(-left)
-        moved = inner.pipeline_init(there, state.pipeline_state.qd)
-        state = env.step(state.replace(pipeline_state=moved), jnp.zeros(env.action_size))
-        carry = policy.reset(state.obs, carry_key)
+    @jax.jit
+    def success(left: Array) -> Array:
+        world = FromTheLeft(run.env, left)
+        evaluate = evaluator(run.agent, world, EPISODES, run.episode_length)
+        return evaluate(states, keys)["eval/stochastic_success"][0]
 
-        def step(now: tuple[Any, Any], key: Key) -> tuple[tuple[Any, Any], None]:
-            state, carry = now
-            carry, action = policy.sample(carry, state.obs, key)
-            return (env.step(state, action), carry), None
-
-        keys = jax.random.split(key, run.episode_length - 1)
-        (state, _), _ = jax.lax.scan(step, (state, carry), keys)
-        return state.metrics["success"]
-
-    keys = jax.random.split(evaluation_key(run.settings.seed, 1), EPISODES)
-    play = jax.jit(lambda left: jnp.mean(jax.vmap(episode, (None, 0))(left, keys)))
-    return {f"{left:g}": float(play(left)) for left in LEFT}
+    return {f"{left:g}": float(success(left)) for left in LEFT}
 
 
 def table() -> str:
