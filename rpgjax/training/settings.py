@@ -86,7 +86,14 @@ def _typed(value: Any, hint: Any) -> Any:
 def training_hash(settings: TrainSettings) -> str:
     """A fingerprint of what is trained: algorithm, task, backend, seed and the agent's config.
 
-    Two runs with the same fingerprint go through the same parameters, however long each is.
+    Two runs with the same fingerprint go through the same parameters, however long each is. Fields of
+    the config at their default leave no trace in it: a later version that adds one can go on with
+    earlier runs.
     """
     fields = {k: v for k, v in settings_to_json(settings).items() if k not in _SCHEDULE}
+    if fields["agent"] is not None:
+        defaults = {field.name: field.default for field in dataclasses.fields(settings.agent)}
+        fields["agent"] = {
+            k: v for k, v in fields["agent"].items() if _typed(v, None) != defaults[k]
+        }
     return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16]

@@ -53,6 +53,21 @@ def test_hash_is_of_what_is_trained():
     assert len({original, *different}) == 5
 
 
+def test_hash_outlives_new_fields():
+    @dataclass(frozen=True)
+    class Later(Config):
+        slope: float = 0.0
+        sizes: tuple[int, ...] = (2, 3)
+
+    def hash_of(agent):
+        return training_hash(dataclasses.replace(SETTINGS, agent=agent))
+
+    assert hash_of(Later()) == hash_of(Config())
+    assert hash_of(Later(rate=1, hidden=(7,))) == training_hash(SETTINGS)
+    different = [hash_of(agent) for agent in (Later(), Later(slope=0.5), Later(sizes=(2,)))]
+    assert len(set(different)) == 3
+
+
 def test_schedules_are_positive():
     with pytest.raises(ValueError, match="eval_every is 0"):
         TrainSettings("toy", "line", eval_every=0)
