@@ -46,8 +46,6 @@ from rpgjax.policies.latent import by_value, categorical, latent, standard_norma
 from rpgjax.rollout import Normalise, Transition
 from rpgjax.types import Array, Key, Metrics, Params, Traced, known_to_be
 
-NOVELTY_AFTER = 100  # steps of novelty's network until its errors count, and novelty pays
-
 
 @dataclass(frozen=True)
 class RPGPhysicsConfig(FlowConfig):
@@ -75,6 +73,7 @@ class RPGPhysicsConfig(FlowConfig):
     novelty_scale: Traced = 0.0  # of what a step reaches, beside the reward; 0: none
     novelty_floor: Traced = 1.0  # of it
     weights_decay_steps: int = 1_000_000  # environment steps of linear decay of the four
+    novelty_after: int = 100  # steps of its network until errors count, and novelty pays
     novelty_width: int = 256
     novelty_learning_rate: Traced = 3e-4
     log_std_init: Traced = -1.0
@@ -166,7 +165,7 @@ def rpg_physics(env: Env, config: RPGPhysicsConfig = RPGPhysicsConfig()) -> Agen
         """A step of novelty's network for each time of the window."""
         if explorer is None:
             return None, {}
-        counted = view.env_steps >= NOVELTY_AFTER * config.num_envs
+        counted = view.env_steps >= config.novelty_after * config.num_envs
 
         def step(explorer: Explorer, observations: Array) -> tuple[Explorer, Array]:
             return distil(novelty, novelty_optimizer, explorer, observations, counted)
