@@ -43,10 +43,14 @@ def initial_statistics(observation_size: int) -> Statistics:
     return running_statistics.init_state(ArraySpec((observation_size,), jnp.dtype("float32")))
 
 
-def update_statistics(statistics: Statistics, observation: Array) -> Statistics:
-    """Statistics with a window's raw observations (T, B, obs) taken in."""
+def update_statistics(
+    statistics: Statistics, observation: Array, least_std: Array | float = 1e-6
+) -> Statistics:
+    """Statistics with a window's raw observations (T, B, obs) taken in; no std is below `least_std`."""
     with jax.numpy_rank_promotion("allow"):  # Brax broadcasts (obs,) against (T, B, obs)
-        return running_statistics.update(statistics, jax.lax.stop_gradient(observation))
+        return running_statistics.update(
+            statistics, jax.lax.stop_gradient(observation), std_min_value=least_std
+        )
 
 
 def normaliser(statistics: Statistics) -> Callable[[Array], Array]:

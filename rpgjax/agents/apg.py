@@ -109,7 +109,7 @@ def apg(env: Env, config: APGConfig = APGConfig(), head: PolicyHead | None = Non
         state = APGState(
             actor=actor,
             optimizer=optimizer_state,
-            statistics=update_statistics(state.statistics, window.observation),
+            statistics=update_statistics(state.statistics, window.observation, world.least_std),
             rollout=rollout._replace(bank=world.refresh_bank(rollout.bank, bank_key)),
             key=key,
         )

@@ -285,7 +285,7 @@ def short_horizon(world: Episodes, config: ShortHorizonConfig, variant: Variant)
             critic=critic,
             target_critic=target_critic,
             critic_optimizer=critic_state,
-            statistics=update_statistics(state.statistics, window.observation),
+            statistics=update_statistics(state.statistics, window.observation, world.least_std),
             rollout=rollout._replace(bank=bank),
             memory=memory,
             adaptive_horizon=horizon,

@@ -52,6 +52,7 @@ class Episodes(NamedTuple):
     reset: Callable[[Bank, Key], EpisodeState]  # one random entry, step_count 0
     desynchronise: Callable[[EpisodeState, Key], EpisodeState]  # random step_count
     step: Callable[[Bank, EpisodeState, Array, Key], tuple[EpisodeState, EpisodeStep]]
+    least_std: Array | float = 1e-6  # (obs,) that whoever normalises observations divides by
 
 
 def observation(state: EpisodeState) -> Array:
@@ -66,7 +67,7 @@ def episodes(env: Env, episode_length: int, bank_size: int = 128, refresh: int =
     any arrays (typed PRNG keys included), and leaves whose dtype drifts between `reset` and `step`
     are cast back to that of `reset` (observation and reward always to a float). An
     `info["truncation"]` that is set ends the episode as truncated rather than terminated, and an
-    `info["survival"]` and an `info["pace"]` are passed on.
+    `info["survival"]` and an `info["pace"]` are passed on, as is the task's own `least_std`.
 
     Gradient: `step` is differentiable with respect to the state and the action. `reward` and
     `final_observation` always carry it; where the episode ended the new state is a constant, so
@@ -169,6 +170,7 @@ def episodes(env: Env, episode_length: int, bank_size: int = 128, refresh: int =
         reset=reset,
         desynchronise=desynchronise,
         step=step,
+        least_std=getattr(env, "least_std", 1e-6),
     )
 
 

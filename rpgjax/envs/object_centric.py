@@ -64,6 +64,17 @@ class ObjectCentric(Wrapper):
         """How many of the observation's last entries are features of the objects."""
         return self.observation_size - self.env.observation_size
 
+    @property
+    def least_std(self) -> Array:
+        """(obs,): normalised, nothing is magnified beyond its own unit, and features are not at all.
+
+        What has never moved has no spread. Divided by that, a block's first centimetre would be
+        larger than all that policy and critics have seen, and places mean something else whenever
+        somebody gets further.
+        """
+        raw = self.env.observation_size
+        return jnp.concatenate([jnp.full(raw, self.shrink), jnp.ones(self.object_features)])
+
     def _seen(self, state: State) -> State:
         features = positional_features(self.objects(state), self.frequencies)
         return state.replace(obs=jnp.concatenate([self.shrink * state.obs, features]))
