@@ -33,16 +33,17 @@ with quiet_brax():
 
 FOLDER = Path(__file__).parent
 RUNS = Path("runs") / "push"
-UPDATES = 1954  # of 32 environments times 16 steps: 1M environment steps
+UPDATES = 7813  # of 16 environments times 8 steps: 1M environment steps
 SETTINGS: dict[str, Any] = {
     "head": "flow",
     "novelty_scale": 0.5,
     "novelty_floor": 0.0,
     "information": 0.002,
-    "weights_decay_steps": 800_000,
+    "weights_decay_steps": 300_000,
     "updates": UPDATES,
-    "eval_every": 200,
+    "eval_every": 800,
     "eval_episodes": 32,
+    "checkpoint_every": 200,
 }
 LEFT, EPISODES = (0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 7.0), 64  # m, and from each
 CURVES = ("success", "stochastic_success", "return_mean", "stochastic_return_mean")
