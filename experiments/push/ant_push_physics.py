@@ -2,7 +2,7 @@
 
 python experiments/push/ant_push_physics.py              seeds 0 and 1, what has no results yet
 python experiments/push/ant_push_physics.py --seeds 0    only this one
-python experiments/push/ant_push_physics.py --report     only the table
+python experiments/push/ant_push_physics.py --report     only the figure and the table
 
 RPG through physics (`rpg_physics`) with a flow, a continuous z and novelty of where ant and block are.
 Each seed is a run of its own in runs/push, which goes on where it was stopped. In the end episodes are
@@ -17,7 +17,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import matplotlib
 import numpy as np
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -40,12 +44,14 @@ SETTINGS: dict[str, Any] = {
     "novelty_floor": 0.0,
     "information": 0.002,
     "weights_decay_steps": 300_000,
+    "regularizer_decay_steps": 400_000,
     "updates": UPDATES,
     "eval_every": 800,
     "eval_episodes": 32,
     "checkpoint_every": 200,
 }
 LEFT, EPISODES = (0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 7.0), 64  # m, and from each
+PAPER = 0.73  # success after 1M environment steps, Huang et al., ICML 2023
 CURVES = ("success", "stochastic_success", "return_mean", "stochastic_return_mean")
 
 
@@ -121,16 +127,34 @@ def table() -> str:
     return lines + "\n\n" + "\n".join(rows)
 
 
+def draw() -> None:
+    """Success of evaluations over steps, a line for each seed."""
+    figure, axis = plt.subplots(figsize=(6, 4), layout="constrained")
+    for key, label, color in (
+        ("success", "deterministic", "C0"),
+        ("stochastic_success", "sampled", "C1"),
+    ):
+        for number, seed in enumerate(read_seeds(results("*"))):
+            steps = np.array(seed["env_steps"]) / 1e6
+            axis.plot(steps, seed[key], color=color, label=label if number == 0 else None)
+    axis.axhline(PAPER, color="gray", linestyle="--", label="the paper's, after 1M")
+    axis.set(xlabel="environment steps (millions)", ylabel="success", ylim=(-0.02, 1.02))
+    axis.grid(alpha=0.3)
+    axis.legend(frameon=False)
+    figure.savefig(FOLDER / "ant_push.png", dpi=110)
+
+
 def main() -> None:
     """Trains what has no results yet, then reports."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
-    parser.add_argument("--report", action="store_true", help="only the table")
+    parser.add_argument("--report", action="store_true", help="only the figure and the table")
     arguments = parser.parse_args()
     if not arguments.report:
         for seed in arguments.seeds:
             if not results(seed).exists():
                 train(seed)
+    draw()
     fill_readme(FOLDER, table(), "physics")
 
 
