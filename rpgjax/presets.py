@@ -128,7 +128,7 @@ UPDATES: dict[str, int] = {
     "swimmer": 500,
     "reacher": 600,
     "two_routes": 400,
-    "ant_push": 7813,
+    "ant_push": 7813,  # 1M environment steps
 }
 LEARNED_UPDATES: dict[str, int] = {  # the paper's environment steps, 50 in a call
     "gap_maze": 4800,

@@ -37,7 +37,6 @@ with quiet_brax():
 
 FOLDER = Path(__file__).parent
 RUNS = Path("runs") / "push"
-UPDATES = 7813  # of 16 environments times 8 steps: 1M environment steps
 SETTINGS: dict[str, Any] = {
     "head": "flow",
     "novelty_scale": 0.5,
@@ -45,10 +44,8 @@ SETTINGS: dict[str, Any] = {
     "information": 0.002,
     "weights_decay_steps": 300_000,
     "regularizer_decay_steps": 400_000,
-    "updates": UPDATES,
     "eval_every": 800,
     "eval_episodes": 32,
-    "checkpoint_every": 200,
 }
 LEFT, EPISODES = (0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 7.0), 64  # m, and from each
 PAPER = 0.73  # success after 1M environment steps, Huang et al., ICML 2023
@@ -129,14 +126,17 @@ def table() -> str:
 
 def draw() -> None:
     """Success of evaluations over steps, a line for each seed."""
+    seeds = read_seeds(results("*"))
+    if not seeds:
+        return
     figure, axis = plt.subplots(figsize=(6, 4), layout="constrained")
-    for key, label, color in (
-        ("success", "deterministic", "C0"),
-        ("stochastic_success", "sampled", "C1"),
-    ):
-        for number, seed in enumerate(read_seeds(results("*"))):
-            steps = np.array(seed["env_steps"]) / 1e6
-            axis.plot(steps, seed[key], color=color, label=label if number == 0 else None)
+    for number, seed in enumerate(seeds):
+        steps = np.array(seed["env_steps"]) / 1e6
+        for index, (key, label) in enumerate(
+            zip(CURVES[:2], ("deterministic", "sampled"), strict=True)
+        ):
+            shown = label if number == 0 else None
+            axis.plot(steps, seed[key], color=f"C{index}", label=shown)
     axis.axhline(PAPER, color="gray", linestyle="--", label="the paper's, after 1M")
     axis.set(xlabel="environment steps (millions)", ylabel="success", ylim=(-0.02, 1.02))
     axis.grid(alpha=0.3)

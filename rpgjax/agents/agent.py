@@ -44,7 +44,7 @@ def initial_statistics(observation_size: int) -> Statistics:
 
 
 def update_statistics(
-    statistics: Statistics, observation: Array, least_std: Array | float = 1e-6
+    statistics: Statistics, observation: Array, least_std: Array | float
 ) -> Statistics:
     """Statistics with a window's raw observations (T, B, obs) taken in; no std is below `least_std`."""
     with jax.numpy_rank_promotion("allow"):  # Brax broadcasts (obs,) against (T, B, obs)

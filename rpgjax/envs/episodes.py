@@ -20,6 +20,7 @@ with quiet_brax():
     from brax.envs import Env, State
 
 Bank = State  # fresh first states, leaves (bank, ...)
+LEAST_STD = 1e-6  # of observations, where the task says nothing: Brax's
 
 
 class EpisodeState(NamedTuple):
@@ -52,7 +53,7 @@ class Episodes(NamedTuple):
     reset: Callable[[Bank, Key], EpisodeState]  # one random entry, step_count 0
     desynchronise: Callable[[EpisodeState, Key], EpisodeState]  # random step_count
     step: Callable[[Bank, EpisodeState, Array, Key], tuple[EpisodeState, EpisodeStep]]
-    least_std: Array | float = 1e-6  # (obs,) that whoever normalises observations divides by
+    least_std: Array | float = LEAST_STD  # (obs,) that whoever normalises observations divides by
 
 
 def observation(state: EpisodeState) -> Array:
@@ -170,7 +171,7 @@ def episodes(env: Env, episode_length: int, bank_size: int = 128, refresh: int =
         reset=reset,
         desynchronise=desynchronise,
         step=step,
-        least_std=getattr(env, "least_std", 1e-6),
+        least_std=getattr(env, "least_std", LEAST_STD),
     )
 
 

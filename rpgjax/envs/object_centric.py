@@ -72,8 +72,8 @@ class ObjectCentric(Wrapper):
         larger than all that policy and critics have seen, and places mean something else whenever
         somebody gets further.
         """
-        raw = self.env.observation_size
-        return jnp.concatenate([jnp.full(raw, self.shrink), jnp.ones(self.object_features)])
+        entries = jnp.arange(self.observation_size)
+        return jnp.where(entries < self.env.observation_size, self.shrink, 1.0)
 
     def _seen(self, state: State) -> State:
         features = positional_features(self.objects(state), self.frequencies)
