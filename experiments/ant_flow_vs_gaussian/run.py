@@ -15,6 +15,7 @@ from harness import Experiment, Variant, main
 
 FULL, ABLATION = 340, 200  # updates of 64 x 32 environment steps: 0.70M and 0.41M
 PRESET = 680  # updates of the preset's 32 x 32: 0.70M
+SHORT_WINDOWS = {"horizon": 16, "eval_every": 80}  # twice as many updates for the same steps
 MORE = {"num_envs": 64, "eval_every": 20}  # than the preset; evaluated after as many steps
 FREE = MORE | {"max_cotangent_norm": 0.0}
 LAST = FREE | {"actor_average_keep": 0.0}
@@ -43,6 +44,10 @@ EXPERIMENT = Experiment(
         "shac": Variant("shac", "SHAC", PRESET),
         "sapo": Variant("sapo", "SAPO", PRESET),
         "apg": Variant("apg", "APG", PRESET),
+        "rfo_16": Variant("rfo", "RFO, windows of 16", 2 * PRESET, SHORT_WINDOWS),
+        "shac_16": Variant("shac", "SHAC, windows of 16", 2 * PRESET, SHORT_WINDOWS),
+        "sapo_16": Variant("sapo", "SAPO, windows of 16", 2 * PRESET, SHORT_WINDOWS),
+        "apg_16": Variant("apg", "APG, windows of 16", 2 * PRESET, SHORT_WINDOWS),
         "rfo_64": Variant("rfo", "RFO, 64 environments", FULL, MORE),
         "shac_64": Variant("shac", "SHAC, 64 environments", FULL, MORE),
         "sapo_64": Variant("sapo", "SAPO, 64 environments", FULL, MORE),
