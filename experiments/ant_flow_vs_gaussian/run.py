@@ -14,12 +14,14 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from harness import Experiment, Variant, main
 
 FULL, ABLATION = 340, 200  # updates of 64 x 32 environment steps: 0.70M and 0.41M
-PRESET = 680  # updates of the preset's 32 x 32: 0.70M
-SHORT_WINDOWS = {"horizon": 16, "eval_every": 80}  # twice as many updates for the same steps
-MORE = {"num_envs": 64, "eval_every": 20}  # than the preset; evaluated after as many steps
+PRESET = 1360  # updates of the preset's 32 x 16: 0.70M
+SLOW = {"regularizer_decay_steps": 1_200_000}  # RFO's default
+LONG = {"horizon": 32, "eval_every": 40}  # windows twice as long; evaluated after as many steps
+MORE = {"num_envs": 64, "horizon": 32, "eval_every": 20}  # and twice as many environments
 FREE = MORE | {"max_cotangent_norm": 0.0}
 LAST = FREE | {"actor_average_keep": 0.0}
-BASE = LAST | {"flow_steps": 4}  # the public port's K, no stabiliser: what the ablations start from
+# The public port's K, no stabiliser: what the ablations start from.
+BASE = LAST | SLOW | {"flow_steps": 4}
 
 
 def base(label: str, updates: int = ABLATION, **changes: Any) -> Variant:
@@ -28,8 +30,8 @@ def base(label: str, updates: int = ABLATION, **changes: Any) -> Variant:
 
 
 def free(label: str, **changes: Any) -> Variant:
-    """The preset without the limit on cotangents, with some fields changed."""
-    return Variant("rfo", f"free, {label}", FULL, FREE | changes)
+    """64 environments and windows of 32 without the limit on cotangents, with some fields changed."""
+    return Variant("rfo", f"free, {label}", FULL, FREE | SLOW | changes)
 
 
 SHORT = {"learning_rate_decay_steps": 700_000, "regularizer_decay_steps": 700_000}
@@ -44,18 +46,22 @@ EXPERIMENT = Experiment(
         "shac": Variant("shac", "SHAC", PRESET),
         "sapo": Variant("sapo", "SAPO", PRESET),
         "apg": Variant("apg", "APG", PRESET),
-        "rfo_16": Variant("rfo", "RFO, windows of 16", 2 * PRESET, SHORT_WINDOWS),
-        "shac_16": Variant("shac", "SHAC, windows of 16", 2 * PRESET, SHORT_WINDOWS),
-        "sapo_16": Variant("sapo", "SAPO, windows of 16", 2 * PRESET, SHORT_WINDOWS),
-        "apg_16": Variant("apg", "APG, windows of 16", 2 * PRESET, SHORT_WINDOWS),
-        "rfo_64": Variant("rfo", "RFO, 64 environments", FULL, MORE),
+        "rfo_slow": Variant("rfo", "RFO, regularizers over 1.2M", PRESET, SLOW),
+        "rfo_sooner": Variant(
+            "rfo", "RFO, over 0.15M", PRESET, {"regularizer_decay_steps": 150_000}
+        ),
+        "rfo_32": Variant("rfo", "RFO, windows of 32", PRESET // 2, LONG | SLOW),
+        "shac_32": Variant("shac", "SHAC, windows of 32", PRESET // 2, LONG),
+        "sapo_32": Variant("sapo", "SAPO, windows of 32", PRESET // 2, LONG),
+        "apg_32": Variant("apg", "APG, windows of 32", PRESET // 2, LONG),
+        "rfo_64": Variant("rfo", "RFO, 64 environments", FULL, MORE | SLOW),
         "shac_64": Variant("shac", "SHAC, 64 environments", FULL, MORE),
         "sapo_64": Variant("sapo", "SAPO, 64 environments", FULL, MORE),
         "apg_64": Variant("apg", "APG, 64 environments", FULL, MORE),
-        "rfo_free": Variant("rfo", "RFO, cotangents free", FULL, FREE),
+        "rfo_free": Variant("rfo", "RFO, cotangents free", FULL, FREE | SLOW),
         "shac_free": Variant("shac", "SHAC, cotangents free", FULL, FREE),
         "sapo_free": Variant("sapo", "SAPO, cotangents free", FULL, FREE),
-        "rfo_last": Variant("rfo", "RFO, free, last actor", FULL, LAST),
+        "rfo_last": Variant("rfo", "RFO, free, last actor", FULL, LAST | SLOW),
         "shac_last": Variant("shac", "SHAC, free, last actor", FULL, LAST),
         "sapo_last": Variant("sapo", "SAPO, free, last actor", FULL, LAST),
         "free_half_rate": free("half the learning rate", actor_learning_rate=1e-3),
@@ -80,7 +86,8 @@ EXPERIMENT = Experiment(
     },
     figures={
         "comparison": ("rfo", "shac", "sapo", "apg"),
-        "environments": ("rfo", "rfo_64", "shac", "shac_64"),
+        "windows": ("rfo", "rfo_slow", "rfo_32", "shac", "shac_32"),
+        "environments": ("rfo_32", "rfo_64", "shac_32", "shac_64"),
         "stabilisers": ("rfo_64", "rfo_free", "rfo_last", "free_decay", "free_adaptive"),
         "instead": ("rfo_64", "rfo_free", "free_half_rate", "free_short_rate", "free_more_past"),
         "stabilisers_gaussian": (

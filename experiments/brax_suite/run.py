@@ -34,7 +34,7 @@ FOLDER = Path(__file__).parent
 ALSO_ON = ("generalized", "spring")
 LABELS = {"rfo": "RFO", "shac": "SHAC", "sapo": "SAPO", "ppo": "PPO"}
 UPDATES = {  # of the preset's num_envs x horizon environment steps
-    "ant": 680,
+    "ant": 1360,
     "halfcheetah": 500,
     "hopper": 500,
     "walker2d": 500,
