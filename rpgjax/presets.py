@@ -101,7 +101,9 @@ TASKS: dict[str, dict[str, Any]] = {
     "ant_push": ANT_MAZE,
     "ant_maze": ANT_MAZE,
 }
-# What differs from these on compliant contact, alone or behind another backend's steps.
+# What differs from these on compliant contact, alone or behind another backend's steps: of every task,
+SMOOTH: dict[str, Any] = {"regularizer_decay_steps": 300_000}
+# and of some.
 COMPLIANT: dict[str, dict[str, Any]] = {
     # The gradient is good through whole windows: what is left to do is to limit a few environments.
     "halfcheetah": {"max_growth": 0.0, "max_cotangent_norm": 9.6},
@@ -162,7 +164,7 @@ def preset(algorithm: str, env: str, backend: str | None = None) -> TrainSetting
     backend = backend or (known[0] if known else None)
     changes = TASKS.get(env, {}) | (SMALL if env in ANALYTIC else {})
     if backend == "compliant" or (backend or "").endswith("-smoothed"):
-        changes = changes | COMPLIANT.get(env, {})
+        changes = changes | SMOOTH | COMPLIANT.get(env, {})
     if algorithm in LEARNED:
         length = {k: v for k, v in changes.items() if k == "episode_length"}
         changes = length | LEARNED_TASKS.get(env, {})
