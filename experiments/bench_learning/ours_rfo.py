@@ -6,7 +6,7 @@ import sys
 import rpgjax
 from rpgjax.training.report import Report
 
-UPDATES = 2000  # of 32 x 32 steps: 2.05M; the benchmark stops reading long before
+UPDATES = 4000  # of 32 x 16 steps: 2.05M; the benchmark stops reading long before
 
 
 class Lines(Report):
