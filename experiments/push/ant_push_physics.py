@@ -43,8 +43,7 @@ SETTINGS: dict[str, Any] = {
     "novelty_floor": 0.0,
     "information": 0.002,
     "weights_decay_steps": 300_000,
-    "regularizer_decay_steps": 200_000,
-    "discount": 0.999,
+    "regularizer_decay_steps": 400_000,
     "eval_every": 800,
     "eval_episodes": 32,
 }
