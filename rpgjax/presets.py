@@ -101,13 +101,15 @@ TASKS: dict[str, dict[str, Any]] = {
     "ant_push": ANT_MAZE,
     "ant_maze": ANT_MAZE,
 }
-# What differs from these on compliant contact, alone or behind another backend's steps: of every task,
-SMOOTH: dict[str, Any] = {"regularizer_decay_steps": 300_000}
-# and of some.
+# What differs from these on compliant contact, alone or behind another backend's steps. Many small updates
+# learn from fewer steps, and the flow's regularizers hold back what runs already.
+SHORT: dict[str, Any] = {"num_envs": 32, "horizon": 16, "regularizer_decay_steps": 300_000}
 COMPLIANT: dict[str, dict[str, Any]] = {
     # The gradient is good through whole windows: what is left to do is to limit a few environments.
-    "halfcheetah": {"max_growth": 0.0, "max_cotangent_norm": 9.6},
-    "walker2d": {"actor_average_keep": 0.9},
+    "halfcheetah": SHORT | {"max_growth": 0.0, "max_cotangent_norm": 9.6},
+    "walker2d": SHORT | {"actor_average_keep": 0.9, "max_cotangent_norm": 9.6},
+    "humanoid": SHORT,
+    "swimmer": SHORT,
 }
 # The same for the agents with a world model, whose fields of the same name mean something else.
 LEARNED = tuple(name for name, (config, _) in AGENTS.items() if issubclass(config, RPGConfig))
@@ -136,6 +138,12 @@ UPDATES: dict[str, int] = {
     "two_routes": 400,
     "ant_push": 7813,  # 1M environment steps
 }
+COMPLIANT_UPDATES: dict[str, int] = {
+    "halfcheetah": 1360,
+    "walker2d": 2000,
+    "humanoid": 1360,
+    "swimmer": 1000,
+}
 LEARNED_UPDATES: dict[str, int] = {  # the paper's environment steps, 50 in a call
     "gap_maze": 4800,
     "block_push": 40_000,
@@ -163,19 +171,22 @@ def preset(algorithm: str, env: str, backend: str | None = None) -> TrainSetting
     known = registry.backends(env) if env in registry.names() else ()
     backend = backend or (known[0] if known else None)
     changes = TASKS.get(env, {}) | (SMALL if env in ANALYTIC else {})
+    updates = UPDATES
     if backend == "compliant" or (backend or "").endswith("-smoothed"):
-        changes = changes | SMOOTH | COMPLIANT.get(env, {})
+        changes = changes | COMPLIANT.get(env, {})
+        updates = updates | COMPLIANT_UPDATES
     if algorithm in LEARNED:
         length = {k: v for k, v in changes.items() if k == "episode_length"}
         changes = length | LEARNED_TASKS.get(env, {})
+        updates = LEARNED_UPDATES
     config = replace(config, **{k: v for k, v in changes.items() if hasattr(config, k)})
-    updates = (LEARNED_UPDATES if algorithm in LEARNED else UPDATES).get(env, 200)
+    count = updates.get(env, 200)
     return TrainSettings(
         algorithm=algorithm,
         env=env,
         backend=backend,
-        updates=updates,
-        eval_every=max(20, updates // EVALUATIONS),
-        checkpoint_every=max(20, updates // CHECKPOINTS),
+        updates=count,
+        eval_every=max(20, count // EVALUATIONS),
+        checkpoint_every=max(20, count // CHECKPOINTS),
         agent=config,
     )

@@ -35,11 +35,11 @@ ALSO_ON = ("generalized", "spring")
 LABELS = {"rfo": "RFO", "shac": "SHAC", "sapo": "SAPO", "ppo": "PPO"}
 UPDATES = {  # of the preset's num_envs x horizon environment steps
     "ant": 1360,
-    "halfcheetah": 500,
+    "halfcheetah": 2000,
     "hopper": 500,
-    "walker2d": 500,
-    "humanoid": 700,
-    "swimmer": 500,
+    "walker2d": 2000,
+    "humanoid": 2800,
+    "swimmer": 2000,
     "reacher": 600,
     "pusher": 200,
     "inverted_double_pendulum": 200,
