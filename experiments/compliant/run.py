@@ -11,14 +11,20 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from harness import Experiment, Variant, main
 
-UPDATES = 340  # of 2048 environment steps: 0.70M
+UPDATES = 340  # of 64 x 32 environment steps: 0.70M
+WHOLE = {
+    "num_envs": 64,
+    "horizon": 32,
+    "regularizer_decay_steps": 1_200_000,
+    "max_cotangent_norm": 0.0,
+}
 
 EXPERIMENT = Experiment(
     folder=Path(__file__).parent,
     env="halfcheetah",
     backend="compliant",
     seeds=1,
-    variants={"rfo": Variant("rfo", "RFO, nothing cut", UPDATES, {"max_cotangent_norm": 0.0})},
+    variants={"rfo": Variant("rfo", "RFO, nothing cut", UPDATES, WHOLE)},
     figures={"halfcheetah": ("rfo",)},
     table_at=(UPDATES * 2048,),
 )
