@@ -7,14 +7,12 @@ from rpgjax.agents import AGENTS, RPGConfig
 from rpgjax.envs import registry
 from rpgjax.training.settings import TrainSettings
 
+# Many small updates: 32 environments learn from a step what 64 learn from nearly two, and windows of 16 from
+# half the steps that windows of 32 take. And what runs already the flow's regularizers only hold back.
+SHORT: dict[str, Any] = {"num_envs": 32, "horizon": 16, "regularizer_decay_steps": 300_000}
 # A few environments' gradients, ants about to flip, are up to 60 times the median: without the limit they
 # steer every update, and runs collapse and recover.
-# And 32 environments learn from a step what 64 learn from nearly two, in windows of 16 in half the steps that
-# windows of 32 take. Once it runs, the flow's regularizers only hold it back.
-ANT: dict[str, Any] = {
-    "num_envs": 32,
-    "horizon": 16,
-    "regularizer_decay_steps": 300_000,
+ANT: dict[str, Any] = SHORT | {
     "flow_steps": 2,
     "actor_average_keep": 0.9,
     "max_cotangent_norm": 9.6,
@@ -101,9 +99,7 @@ TASKS: dict[str, dict[str, Any]] = {
     "ant_push": ANT_MAZE,
     "ant_maze": ANT_MAZE,
 }
-# What differs from these on compliant contact, alone or behind another backend's steps. Many small updates
-# learn from fewer steps, and the flow's regularizers hold back what runs already.
-SHORT: dict[str, Any] = {"num_envs": 32, "horizon": 16, "regularizer_decay_steps": 300_000}
+# What differs from these on compliant contact, alone or behind another backend's steps.
 COMPLIANT: dict[str, dict[str, Any]] = {
     # The gradient is good through whole windows: what is left to do is to limit a few environments.
     "halfcheetah": SHORT | {"max_growth": 0.0, "max_cotangent_norm": 9.6},

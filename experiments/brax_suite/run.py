@@ -31,6 +31,7 @@ from peer import Point, evaluations, keep, ppo
 from rpgjax.envs.registry import backends
 
 FOLDER = Path(__file__).parent
+BEFORE = FOLDER / "results_windows_of_32"  # what presets with twice as long windows came to
 ALSO_ON = ("generalized", "spring")
 LABELS = {"rfo": "RFO", "shac": "SHAC", "sapo": "SAPO", "ppo": "PPO"}
 UPDATES = {  # of the preset's num_envs x horizon environment steps
@@ -153,6 +154,32 @@ def table() -> str:
     return "\n".join(lines)
 
 
+def windows() -> str:
+    """Markdown: presets of today beside those with windows of 32, where both were run."""
+    lines = [
+        "| task | algorithm | deterministic, at the end | with windows of 32 "
+        "| at 0.9 of the lower end after | with windows of 32 |",
+        "|---" * 6 + "|",
+    ]
+    for cell in CELLS.values():
+        before = BEFORE / cell.results.name
+        if not (cell.results.exists() and before.exists()):
+            continue
+        pair = [json.loads(path.read_text())["seeds"] for path in (cell.results, before)]
+        if pair[0] == pair[1]:
+            continue  # not run again
+        returns = [np.array([seed[CURVES[0]] for seed in seeds]) for seeds in pair]
+        ends = [spread(values[:, -1]) for values in returns]
+        level = 0.9 * min(values[:, -1].mean() for values in returns)
+        there = [
+            seeds[0]["env_steps"][int(np.argmax(values.mean(0) >= level))]
+            for seeds, values in zip(pair, returns, strict=True)
+        ]
+        after = " | ".join(f"{steps / 1e6:.2f}M" for steps in there)
+        lines.append(f"| {cell.task} | {LABELS[cell.algorithm]} | {' | '.join(ends)} | {after} |")
+    return "\n".join(lines)
+
+
 def draw() -> None:
     """Deterministic returns over environment steps, a panel for each task."""
     there = [c for c in CELLS.values() if c.results.exists() and c.backend == "compliant"]
@@ -228,6 +255,7 @@ def main() -> None:
     draw()
     draw_replays()
     fill_readme(FOLDER, table())
+    fill_readme(FOLDER, windows(), "windows")
 
 
 if __name__ == "__main__":
