@@ -249,9 +249,7 @@ def test_the_discount_gets_where_it_is_to_and_stays():
         wrong = jax.jit(make("shac", discount=1.4 - constant).update)(state)[0]
         state = jax.jit(rising.update)(state)[0]
         for name in ("actor", "critic"):
-            ours, same, far = (
-                ravel_pytree(getattr(s, name))[0] for s in (state, other, wrong)
-            )
+            ours, same, far = (ravel_pytree(getattr(s, name))[0] for s in (state, other, wrong))
             np.testing.assert_allclose(ours, same, atol=1e-6)
             assert not np.allclose(ours, far, atol=1e-5)
 
