@@ -103,7 +103,7 @@ TASKS: dict[str, dict[str, Any]] = {
 COMPLIANT: dict[str, dict[str, Any]] = {
     # The gradient is good through whole windows: what is left to do is to limit a few environments.
     "halfcheetah": SHORT | {"max_growth": 0.0, "max_cotangent_norm": 9.6},
-    "walker2d": SHORT | {"actor_average_keep": 0.9, "max_cotangent_norm": 9.6},
+    "walker2d": {"actor_average_keep": 0.9},  # in short windows one seed of three falls on and on
     "humanoid": SHORT,
     "swimmer": SHORT,
 }
@@ -136,7 +136,6 @@ UPDATES: dict[str, int] = {
 }
 COMPLIANT_UPDATES: dict[str, int] = {
     "halfcheetah": 1360,
-    "walker2d": 2000,
     "humanoid": 1360,
     "swimmer": 1000,
 }

@@ -38,7 +38,7 @@ UPDATES = {  # of the preset's num_envs x horizon environment steps
     "ant": 1360,
     "halfcheetah": 2000,
     "hopper": 500,
-    "walker2d": 2000,
+    "walker2d": 500,
     "humanoid": 2800,
     "swimmer": 2000,
     "reacher": 600,
