@@ -35,7 +35,6 @@ ANT_MAZE: dict[str, Any] = ANT | {
     "reward_scale": 0.1,
     "actor_lambda": 0.95,
     "critic_learning_rate": 2e-3,
-    "actor_average_keep": 0.99,  # updates are many and small: the last actor is one of chance
 }
 # What differs from an agent's defaults on a task, for every algorithm that has the field.
 TASKS: dict[str, dict[str, Any]] = {

@@ -44,8 +44,6 @@ SETTINGS: dict[str, Any] = {
     "information": 0.002,
     "weights_decay_steps": 300_000,
     "regularizer_decay_steps": 400_000,
-    "final_discount": 0.999,
-    "discount_steps": 800_000,
     "eval_every": 800,
     "eval_episodes": 32,
 }

@@ -16,8 +16,6 @@ class ShortHorizonConfig:
     horizon: int = 32  # H, environment steps in a window
     episode_length: int = 1000  # environment steps until an episode is truncated
     discount: Traced = 0.99
-    final_discount: Traced = 0.0  # where it gets to, linearly; 0: it stays
-    discount_steps: int = 1_000_000  # environment steps until it is there
     actor_lambda: Traced = 1.0  # 1: SHAC's window objective; less: every step's value enters
     survival_slope: Traced = 0.0  # weight of the chance to survive, in the actor's gradient
     pace_bonus: Traced = 0.0  # paid for each m/s of the task's pace, in training alone

@@ -112,12 +112,6 @@ def short_horizon(world: Episodes, config: ShortHorizonConfig, variant: Variant)
     temper = stabiliser(config.max_cotangent_norm / config.num_envs, config.cotangent_decay)
     adapts = not known_to_be(config.max_growth, 0.0)
 
-    def discount(env_steps: Array) -> Array | float:
-        if known_to_be(config.final_discount, 0.0):
-            return config.discount
-        change = config.final_discount - config.discount
-        return config.discount + change * jnp.minimum(env_steps / config.discount_steps, 1.0)
-
     def stabilise(state: EpisodeState, boundary: tuple[()] | tuple[Array, Array]) -> EpisodeState:
         return temper(cut_and_measure(state, *boundary) if boundary else state)
 
@@ -197,7 +191,7 @@ def short_horizon(world: Episodes, config: ShortHorizonConfig, variant: Variant)
             reward,
             over_critics[config.actor_value](next_values, axis=0),
             *ends,
-            discount(view.env_steps),
+            config.discount,
             config.actor_lambda,
             config.survival_slope * window.survival,
         )
@@ -216,7 +210,7 @@ def short_horizon(world: Episodes, config: ShortHorizonConfig, variant: Variant)
             over_critics[config.target_value](next_values, axis=0),
             window.terminated,
             window.truncated,
-            discount(look(state, window).env_steps),
+            config.discount,
             config.critic_lambda,
         )
         observation = normaliser(state.statistics)(window.observation)
