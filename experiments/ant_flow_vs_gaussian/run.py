@@ -17,7 +17,7 @@ FULL, ABLATION = 340, 200  # updates of 64 x 32 environment steps: 0.70M and 0.4
 PRESET = 1360  # updates of the preset's 32 x 16: 0.70M
 SLOW = {"regularizer_decay_steps": 1_200_000}  # RFO's default
 LONG = {"horizon": 32, "eval_every": 40}  # windows twice as long; evaluated after as many steps
-MORE = {"num_envs": 64, "horizon": 32, "eval_every": 20}  # and twice as many environments
+MORE = LONG | {"num_envs": 64, "eval_every": 20}  # and twice as many environments
 FREE = MORE | {"max_cotangent_norm": 0.0}
 LAST = FREE | {"actor_average_keep": 0.0}
 # The public port's K, no stabiliser: what the ablations start from.
@@ -34,7 +34,7 @@ def free(label: str, **changes: Any) -> Variant:
     return Variant("rfo", f"free, {label}", FULL, FREE | SLOW | changes)
 
 
-SHORT = {"learning_rate_decay_steps": 700_000, "regularizer_decay_steps": 700_000}
+DECAYS = {"learning_rate_decay_steps": 700_000, "regularizer_decay_steps": 700_000}
 
 EXPERIMENT = Experiment(
     folder=Path(__file__).parent,
@@ -71,7 +71,7 @@ EXPERIMENT = Experiment(
         "free_adaptive": free("adaptive horizon", max_growth=1.5, horizon_rate=0.05),
         "base": Variant("rfo", "base: K = 4, free, last actor", FULL, BASE),
         "mean": base("mean of critics", FULL, actor_value="mean"),
-        "short_decays": base("decays over 0.7M", FULL, **SHORT),
+        "short_decays": base("decays over 0.7M", FULL, **DECAYS),
         "flow_steps_1": base("K = 1", flow_steps=1),
         "flow_steps_2": base("K = 2", flow_steps=2),
         "flow_steps_8": base("K = 8", flow_steps=8),

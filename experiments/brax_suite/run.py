@@ -31,7 +31,7 @@ from peer import Point, evaluations, keep, ppo
 from rpgjax.envs.registry import backends
 
 FOLDER = Path(__file__).parent
-BEFORE = FOLDER / "results_windows_of_32"  # what presets with twice as long windows came to
+BEFORE = FOLDER / "windows_of_32"  # what presets with twice as long windows came to
 ALSO_ON = ("generalized", "spring")
 LABELS = {"rfo": "RFO", "shac": "SHAC", "sapo": "SAPO", "ppo": "PPO"}
 UPDATES = {  # of the preset's num_envs x horizon environment steps
@@ -162,19 +162,15 @@ def windows() -> str:
         "|---" * 6 + "|",
     ]
     for cell in CELLS.values():
-        before = BEFORE / cell.results.name
-        if not (cell.results.exists() and before.exists()):
+        before = cell.experiment._replace(folder=BEFORE)
+        if not (cell.results.exists() and before.results(cell.name).exists()):
             continue
-        pair = [json.loads(path.read_text())["seeds"] for path in (cell.results, before)]
-        if pair[0] == pair[1]:
-            continue  # not run again
-        returns = [np.array([seed[CURVES[0]] for seed in seeds]) for seeds in pair]
-        ends = [spread(values[:, -1]) for values in returns]
-        level = 0.9 * min(values[:, -1].mean() for values in returns)
-        there = [
-            seeds[0]["env_steps"][int(np.argmax(values.mean(0) >= level))]
-            for seeds, values in zip(pair, returns, strict=True)
+        pair = [
+            curves(experiment, cell.name, CURVES[0]) for experiment in (cell.experiment, before)
         ]
+        ends = [spread(values[:, -1]) for _, values in pair]
+        level = 0.9 * min(values[:, -1].mean() for _, values in pair)
+        there = [steps[np.argmax(values.mean(0) >= level)] for steps, values in pair]
         after = " | ".join(f"{steps / 1e6:.2f}M" for steps in there)
         lines.append(f"| {cell.task} | {LABELS[cell.algorithm]} | {' | '.join(ends)} | {after} |")
     return "\n".join(lines)
