@@ -46,12 +46,13 @@ class Experiment(NamedTuple):
     table_at: tuple[int, ...]  # environment steps that the table reports
     also_on: tuple[str, ...] = ()  # backends on which the trained policies are evaluated, unchanged
 
-    def results(self, name: str) -> Path:
-        """Where a variant's numbers are."""
-        return self.folder / "results" / f"{name}.json"
+    def results(self, name: str, first_seed: int = 0) -> Path:
+        """Where a variant's numbers are, of the seeds from `first_seed` on."""
+        further = f"-seeds{first_seed}" if first_seed else ""
+        return self.folder / "results" / f"{name}{further}.json"
 
 
-def run(experiment: Experiment, name: str) -> Any:
+def run(experiment: Experiment, name: str, first_seed: int = 0) -> Any:
     """Trains one variant's seeds, writes their results and returns the run."""
     import rpgjax
 
@@ -61,6 +62,7 @@ def run(experiment: Experiment, name: str) -> Any:
         variant.algorithm,
         env=experiment.env,
         backend=experiment.backend,
+        seed=first_seed,
         seeds=experiment.seeds,
         updates=variant.updates,
         replay=False,
@@ -82,7 +84,7 @@ def run(experiment: Experiment, name: str) -> Any:
         "seeds": seeds,
         "elsewhere": {backend: elsewhere(done, backend) for backend in experiment.also_on},
     }
-    path = experiment.results(name)
+    path = experiment.results(name, first_seed)
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(content, indent=1) + "\n")
     return done
@@ -194,9 +196,16 @@ def read_seeds(pattern: Path) -> list[dict[str, Any]]:
     return [json.loads(file.read_text()) for file in sorted(pattern.parent.glob(pattern.name))]
 
 
+def found(experiment: Experiment, name: str) -> list[dict[str, Any]]:
+    """What a variant's files say, of its first seeds and of further ones."""
+    first = experiment.results(name)
+    further = sorted(first.parent.glob(f"{name}-seeds*.json"))
+    return [json.loads(file.read_text()) for file in (first, *further) if file.exists()]
+
+
 def curves(experiment: Experiment, name: str, key: str) -> tuple[np.ndarray, np.ndarray]:
     """Environment steps (evaluation,) and values (seed, evaluation)."""
-    seeds = json.loads(experiment.results(name).read_text())["seeds"]
+    seeds = [seed for content in found(experiment, name) for seed in content["seeds"]]
     return np.array(seeds[0]["env_steps"]), np.array([seed[key] for seed in seeds])
 
 
@@ -209,7 +218,7 @@ def draw(experiment: Experiment, figure: str) -> None:
     for axis, key, title in zip(axes, CURVES, ("deterministic", "stochastic"), strict=True):
         for name in names:
             steps, values = curves(experiment, name, key)
-            label = experiment.variants[name].label
+            label = f"{experiment.variants[name].label} ({len(values)})"
             (line,) = axis.plot(steps / 1e6, values.mean(0), label=label)
             low, high = values.min(0), values.max(0)
             axis.fill_between(steps / 1e6, low, high, color=line.get_color(), alpha=0.2)
@@ -219,7 +228,7 @@ def draw(experiment: Experiment, figure: str) -> None:
     handles, labels = axes[0].get_legend_handles_labels()
     picture.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
     task = f"{experiment.env.capitalize()} ({experiment.backend})"
-    picture.suptitle(f"Brax {task}: mean and range of {experiment.seeds} seeds")
+    picture.suptitle(f"Brax {task}: mean and range over seeds (how many)")
     picture.savefig(experiment.folder / f"{figure}.png", dpi=110)
     plt.close(picture)
 
@@ -279,11 +288,13 @@ def main(experiment: Experiment, description: str) -> None:
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("variants", nargs="*", help=f"of {', '.join(experiment.variants)}")
     parser.add_argument("--report", action="store_true", help="draw only")
+    parser.add_argument("--first-seed", type=int, default=0, help="above 0: further seeds")
     arguments = parser.parse_args()
     if unknown := set(arguments.variants) - set(experiment.variants):
         parser.error(f"unknown variants: {', '.join(sorted(unknown))}")
     if not arguments.report:
-        missing = [n for n in experiment.variants if not experiment.results(n).exists()]
+        first = arguments.first_seed
+        missing = [n for n in experiment.variants if not experiment.results(n, first).exists()]
         for name in arguments.variants or missing:
-            run(experiment, name)
+            run(experiment, name, first)
     report(experiment)

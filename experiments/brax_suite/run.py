@@ -1,8 +1,9 @@
-"""Brax's locomotion and arm tasks on compliant contact: RFO, SHAC and SAPO, three seeds each.
+"""Brax's locomotion and arm tasks on compliant contact: RFO, SHAC and SAPO, three seeds at a time.
 
-python experiments/brax_suite/run.py                  everything that has no results yet
-python experiments/brax_suite/run.py hopper-rfo       only these
-python experiments/brax_suite/run.py --report         only the figures and the tables
+python experiments/brax_suite/run.py                              everything that has no results yet
+python experiments/brax_suite/run.py hopper-rfo                   only these
+python experiments/brax_suite/run.py hopper-rfo --first-seed 3    three seeds more: 3, 4 and 5
+python experiments/brax_suite/run.py --report                     only the figures and the tables
 
 Settings are the presets: `rpgjax train rfo --env hopper --backend compliant` does the same. Cells that
 end in `-spring-smoothed` and `-generalized-smoothed` train for Brax's own physics, with the slopes of
@@ -25,7 +26,7 @@ import matplotlib.pyplot as plt
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import harness
-from harness import CURVES, Experiment, Variant, curves, fill_readme, spread
+from harness import CURVES, Experiment, Variant, curves, fill_readme, found, spread
 from peer import Point, evaluations, keep, ppo
 
 from rpgjax.envs.registry import backends
@@ -96,13 +97,13 @@ CELLS = {
 }
 
 
-def run(cell: Cell) -> None:
+def run(cell: Cell, first_seed: int) -> None:
     """Trains a cell."""
     if cell.algorithm == "ppo":
         run_ppo(cell)
         return
-    done = harness.run(cell.experiment, cell.name)
-    if cell.algorithm == "rfo" and cell.backend == "compliant":
+    done = harness.run(cell.experiment, cell.name, first_seed)
+    if cell.algorithm == "rfo" and cell.backend == "compliant" and not first_seed:
         keep_moments(cell, done)
 
 
@@ -133,25 +134,37 @@ def keep_moments(cell: Cell, done: Any) -> None:
 def table() -> str:
     """Markdown: a row for each cell with results, at the run's end."""
     lines = [
-        "| task | trained on | algorithm | environment steps | deterministic | sampled "
+        "| task | trained on | algorithm | seeds | environment steps | deterministic | sampled "
         "| on generalized | on spring |",
-        "|---" * 8 + "|",
+        "|---" * 9 + "|",
     ]
     for cell in sorted(CELLS.values(), key=lambda cell: list(UPDATES).index(cell.task)):
         if not cell.results.exists():
             continue
-        content = json.loads(cell.results.read_text())
         if cell.algorithm == "ppo":
-            last = content["evaluations"][-1]
-            steps, cells = last["env_steps"], [f"{last['return']:.0f}", "", "", ""]
+            last = json.loads(cell.results.read_text())["evaluations"][-1]
+            count, steps, cells = 1, last["env_steps"], [f"{last['return']:.0f}", "", "", ""]
         else:
-            steps = content["seeds"][0]["env_steps"][-1]
-            cells = [spread([seed[key][-1] for seed in content["seeds"]]) for key in CURVES]
-            there = content.get("elsewhere", {})
-            cells += [spread(there[b][CURVES[0]]) if b in there else "-" for b in ALSO_ON]
-        start = f"| {cell.task} | {cell.backend} | {LABELS[cell.algorithm]} "
+            (at, values), (_, sampled) = (curves(cell.experiment, cell.name, k) for k in CURVES)
+            count, steps, cells = (
+                len(values),
+                at[-1],
+                [spread(values[:, -1]), spread(sampled[:, -1])],
+            )
+            cells += [elsewhere(cell, backend) for backend in ALSO_ON]
+        start = f"| {cell.task} | {cell.backend} | {LABELS[cell.algorithm]} | {count} "
         lines.append(f"{start}| {steps / 1e6:.2f}M | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def elsewhere(cell: Cell, backend: str) -> str:
+    """What a cell's policies return on other physics; a dash where that was not run."""
+    seeds = [
+        value
+        for content in found(cell.experiment, cell.name)
+        for value in content.get("elsewhere", {}).get(backend, {}).get(CURVES[0], ())
+    ]
+    return spread(seeds) if seeds else "-"
 
 
 def windows() -> str:
@@ -195,7 +208,7 @@ def draw() -> None:
         axis.set(title=task, xlabel="environment steps (millions)", ylabel="return")
         axis.grid(alpha=0.3)
         axis.legend(frameon=False, fontsize="small")
-    figure.suptitle("Brax on compliant contact: mean and range of 3 seeds, deterministic policy")
+    figure.suptitle("Brax on compliant contact: mean and range over seeds, deterministic policy")
     figure.savefig(FOLDER / "suite.png", dpi=110)
 
 
@@ -208,7 +221,7 @@ def draw_curve(axis: Any, cell: Cell) -> None:
         axis.axhline(last["return"], color=color, linestyle="--", label=label)
         return
     steps, values = curves(cell.experiment, cell.name, CURVES[0])
-    axis.plot(steps / 1e6, values.mean(0), color=color, label=label)
+    axis.plot(steps / 1e6, values.mean(0), color=color, label=f"{label}, {len(values)} seeds")
     axis.fill_between(steps / 1e6, values.min(0), values.max(0), color=color, alpha=0.2)
 
 
@@ -241,13 +254,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("cells", nargs="*", help=f"of {', '.join(CELLS)}")
     parser.add_argument("--report", action="store_true", help="draw only")
+    parser.add_argument("--first-seed", type=int, default=0, help="above 0: further seeds")
     arguments = parser.parse_args()
     if unknown := set(arguments.cells) - set(CELLS):
         parser.error(f"unknown cells: {', '.join(sorted(unknown))}")
+    if arguments.first_seed and not arguments.cells:
+        parser.error("name the cells that get further seeds")
     if not arguments.report:
         missing = [name for name, cell in CELLS.items() if not cell.results.exists()]
         for name in arguments.cells or missing:
-            run(CELLS[name])
+            run(CELLS[name], arguments.first_seed)
     draw()
     draw_replays()
     fill_readme(FOLDER, table())

@@ -35,7 +35,8 @@ FOLDER = Path(__file__).parent
 HORIZON, NUM_ENVS, SEED = 32, 64, 0
 OURS = ("ant_maze", "ant_push")  # not Brax's tasks
 SHOWN = (8, 32)  # horizons in the README's table
-BACKENDS = ("spring", "positional", "generalized", "mjx", "compliant", "spring-smoothed")
+SMOOTHED = ("spring-smoothed", "generalized-smoothed")  # exact steps, compliant slopes
+BACKENDS = ("spring", "positional", "generalized", "mjx", "compliant", *SMOOTHED)
 USABLE = 0.8  # the cosine with finite steps, from which on a gradient is called usable
 
 
