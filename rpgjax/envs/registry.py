@@ -21,8 +21,9 @@ _EXACT = ("spring", "positional", "generalized", "mjx")  # Brax's own; the first
 _SMOOTHED = "-smoothed"  # an exact one forward, compliant backward
 _BACKENDS = (*_EXACT, "compliant", *(name + _SMOOTHED for name in _EXACT))
 
+_SOFT = {"sag": 0.04, "slip": 0.5, "smoothing": 0.01}
 # The ant weighs less than its joints' rotors: on firmer ground its gradient explodes.
-_SOFTNESS = {"ant": {"sag": 0.04, "slip": 0.5, "smoothing": 0.01}}
+_SOFTNESS = {"ant": _SOFT}
 
 
 class Task(NamedTuple):
@@ -121,18 +122,22 @@ def _on_physics(name: str, backend: str) -> Env:
     repair_brax()
     if backend in _EXACT:
         return differentiable(envs.get_environment(name, backend=backend))
-    smooth = compliant(envs.get_environment(name, backend="generalized"), softness(name))
+    smooth = compliant(envs.get_environment(name, backend="generalized"), softness(name, backend))
     if backend == "compliant":
         return smooth
     exact = envs.get_environment(name, backend=backend.removesuffix(_SMOOTHED))
     return surrogate(differentiable(exact), smooth)
 
 
-def softness(name: str) -> Compliance:
-    """How soft contacts and stops are where the task called `name` runs on `compliant`."""
+def softness(name: str, backend: str = "compliant") -> Compliance:
+    """How soft contacts and stops are where the task called `name` runs on `compliant`.
+
+    Behind another backend's steps, which keep bodies off the ground by themselves, they are soft for every
+    task: Halfcheetah learns nothing on `generalized` from the slopes of firm ground.
+    """
     with quiet_brax():
         from rpgjax.physics.compliance import Compliance
-    return Compliance(**_SOFTNESS.get(name, {}))
+    return Compliance(**(_SOFTNESS.get(name, {}) if backend == "compliant" else _SOFT))
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ import pytest
 
 from rpgjax.envs import registry
 from rpgjax.envs.analytic import LQR, bandit
-from rpgjax.physics import backends
+from rpgjax.physics import backends, compliant
 
 BRAX = [
     "ant",
@@ -56,6 +56,18 @@ def test_physics_is_made_differentiable(monkeypatch):
     seen = []
     monkeypatch.setattr(backends, "differentiable", lambda env: seen.append(env) or env)
     assert registry.make("reacher") is seen[0]
+
+
+def test_contacts_are_soft_where_they_only_lend_their_slopes(monkeypatch):
+    seen, build = [], compliant.compliant
+    monkeypatch.setattr(
+        compliant, "compliant", lambda env, how: seen.append(how) or build(env, how)
+    )
+    for backend in ("compliant", "generalized-smoothed", "spring-smoothed"):
+        registry.make("hopper", backend)
+    assert seen[0] == registry.softness("hopper")
+    assert seen[1] == seen[2] == registry.softness("hopper", "generalized-smoothed")
+    assert seen[1].sag > seen[0].sag and seen[1].slip > seen[0].slip
 
 
 def test_analytic_tasks_have_no_backend():
