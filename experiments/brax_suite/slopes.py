@@ -1,0 +1,79 @@
+"""How soft must ground be whose slopes stand in for those of Brax's own? RFO on Halfcheetah, `generalized`.
+
+python experiments/brax_suite/slopes.py            what has no results yet, two minutes each
+python experiments/brax_suite/slopes.py --report   only the table
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from harness import CURVES, KEPT, fill_readme, provenance
+
+FOLDER = Path(__file__).parent
+RESULTS = FOLDER / "results" / "slopes.json"
+TASK, BACKEND = "halfcheetah", "generalized-smoothed"
+SETTINGS = {"updates": 400, "eval_every": 80, "eval_episodes": 16}
+VARIANTS: dict[str, dict[str, float]] = {
+    "firm, as where a body rests on it": {"sag": 0.01, "slip": 0.1, "smoothing": 0.002},
+    "carries the weight at a touch": {"sag": 0.007, "slip": 0.5, "smoothing": 0.01},
+    "soft: what `generalized-smoothed` takes": {"sag": 0.04, "slip": 0.5, "smoothing": 0.01},
+    "softer": {"sag": 0.1, "slip": 1.0, "smoothing": 0.02},
+    "softest": {"sag": 0.25, "slip": 2.5, "smoothing": 0.05},
+}
+
+
+def measure(compliance: dict[str, float]) -> dict[str, Any]:
+    """Evaluations of one seed."""
+    from brax import envs
+
+    import rpgjax
+    from rpgjax.physics.backends import differentiable
+    from rpgjax.physics.compliance import Compliance
+    from rpgjax.physics.compliant import compliant
+    from rpgjax.physics.surrogate import surrogate
+    from rpgjax.presets import preset
+
+    exact, smooth = (envs.get_environment(TASK, backend="generalized") for _ in range(2))
+    task = surrogate(differentiable(exact), compliant(smooth, Compliance(**compliance)))
+    done = rpgjax.train(preset("rfo", TASK, BACKEND), env=task, replay=False, **SETTINGS)
+    if done.signum is not None:  # stopped halfway: not a result
+        raise SystemExit(128 + done.signum)
+    evaluated = [row for row in done.rows[0] if CURVES[0] in row]
+    curves = {key: [row[key] for row in evaluated] for key in KEPT}
+    return {"compliance": compliance} | curves | provenance(done)
+
+
+def table(found: dict[str, dict[str, Any]]) -> str:
+    """Markdown: a row for each variant."""
+    first = next(iter(found.values()))
+    steps = " | ".join(f"{steps / 1e6:.2f}M" for steps in first["env_steps"])
+    lines = [f"| slopes of ground that is | changed | {steps} |"]
+    lines += ["|---" * (len(first["env_steps"]) + 2) + "|"]
+    for name, row in found.items():
+        changes = ", ".join(f"{k} = {v}" for k, v in row["compliance"].items())
+        values = " | ".join(f"{value:.0f}" for value in row[CURVES[0]])
+        lines.append(f"| {name} | {changes} | {values} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Trains what has no results yet, then reports."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--report", action="store_true", help="only the table")
+    arguments = parser.parse_args()
+    found = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    for name, compliance in {} if arguments.report else VARIANTS.items():
+        if name not in found:
+            print(f"== {name}", flush=True)
+            found[name] = measure(compliance)
+            RESULTS.write_text(json.dumps(found, indent=1) + "\n")
+    fill_readme(FOLDER, table(found), "slopes")
+
+
+if __name__ == "__main__":
+    main()
