@@ -118,14 +118,15 @@ def _on_physics(name: str, backend: str) -> Env:
         from rpgjax.physics.backends import differentiable
         from rpgjax.physics.compliant import compliant
         from rpgjax.physics.fluid import repair_brax
-        from rpgjax.physics.surrogate import surrogate
+        from rpgjax.physics.surrogate import body_of, surrogate
     repair_brax()
     if backend in _EXACT:
         return differentiable(envs.get_environment(name, backend=backend))
-    smooth = compliant(envs.get_environment(name, backend="generalized"), softness(name, backend))
+    smooth = envs.get_environment(name, backend="generalized")
     if backend == "compliant":
-        return smooth
+        return compliant(smooth, softness(name))
     exact = envs.get_environment(name, backend=backend.removesuffix(_SMOOTHED))
+    smooth = compliant(body_of(exact, smooth), softness(name, backend))
     return surrogate(differentiable(exact), smooth)
 
 

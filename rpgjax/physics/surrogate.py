@@ -8,6 +8,7 @@ the smooth physics adds up over a window, as the next step starts from where the
 import copy
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from brax.base import State
 from brax.envs.base import PipelineEnv
@@ -57,4 +58,25 @@ def surrogate(exact: PipelineEnv, smooth: PipelineEnv) -> PipelineEnv:
 
     env = copy.copy(exact)
     env.pipeline_step = pipeline_step
+    return env
+
+
+def body_of(exact: PipelineEnv, smooth: PipelineEnv) -> PipelineEnv:
+    """A copy of `smooth` with the masses, inertias and motors of what `exact` steps: the same robot.
+
+    Brax's spring and positional physics scale masses and inertias, have gears of their own for some tasks,
+    and no armature; the slopes of the model's own body are those of another robot.
+    """
+    sys = exact.sys
+    if exact.backend in ("spring", "positional"):
+        mass, moments = sys.link.inertia.mass, jax.vmap(jnp.diagonal)(sys.link.inertia.i)
+        sys = sys.tree_replace(
+            {
+                "link.inertia.mass": mass ** (1 - sys.spring_mass_scale),
+                "link.inertia.i": jax.vmap(jnp.diag)(moments ** (1 - sys.spring_inertia_scale)),
+                "dof.armature": jnp.zeros_like(sys.dof.armature),
+            }
+        )
+    env = copy.copy(smooth)
+    env.sys = sys.tree_replace({"opt.timestep": smooth.sys.opt.timestep})
     return env

@@ -8,7 +8,7 @@ from brax import envs
 
 from rpgjax.physics.backends import differentiable
 from rpgjax.physics.compliant import compliant
-from rpgjax.physics.surrogate import surrogate
+from rpgjax.physics.surrogate import body_of, surrogate
 
 pytestmark = pytest.mark.usefixtures("brax_physics")
 
@@ -69,3 +69,23 @@ def test_steps_must_be_equally_long(environments):
     other._n_frames *= 2
     with pytest.raises(ValueError, match="a step of the exact physics is"):
         surrogate(other, smooth)
+
+
+def test_motors_move_the_same_body():
+    # Brax's spring physics has masses and inertias of its own: in the air a motor does what it does there.
+    exact = differentiable(envs.get_environment("hopper", backend="spring"))
+    model = envs.get_environment("hopper", backend="generalized")
+    q, qd = model.sys.init_q.at[1].add(1.0), jnp.zeros(model.sys.qd_size())
+
+    def kicks(env):
+        """What each motor does to the velocities (motor, qd)."""
+        start, step = env.pipeline_init(q, qd), jax.jit(env.pipeline_step)
+        actions = 0.3 * jnp.eye(env.action_size)
+        return np.array([step(start, action).qd - step(start, -action).qd for action in actions])
+
+    def far(env):
+        expected = kicks(exact)
+        return np.linalg.norm(kicks(compliant(env)) - expected) / np.linalg.norm(expected)
+
+    assert far(body_of(exact, model)) < 0.15
+    assert far(model) > 0.5
