@@ -21,7 +21,6 @@ SETTINGS = {"updates": 400, "eval_every": 80, "eval_episodes": 16, "seeds": 3}
 VARIANTS: dict[str, dict[str, float]] = {
     "firm, as where a body rests on it": {"sag": 0.01, "slip": 0.1, "smoothing": 0.002},
     "soft: what `generalized-smoothed` takes": {"sag": 0.04, "slip": 0.5, "smoothing": 0.01},
-    "softer": {"sag": 0.1, "slip": 1.0, "smoothing": 0.02},
 }
 
 

@@ -134,7 +134,7 @@ def softness(name: str, backend: str = "compliant") -> Compliance:
     """How soft contacts and stops are where the task called `name` runs on `compliant`.
 
     Behind another backend's steps, which keep bodies off the ground by themselves, they are soft for every
-    task: Halfcheetah learns nothing on `generalized` from the slopes of firm ground.
+    task: from the slopes of firm ground half of Halfcheetah's runs on `generalized` learn nothing.
     """
     with quiet_brax():
         from rpgjax.physics.compliance import Compliance
