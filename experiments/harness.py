@@ -6,7 +6,7 @@ program and leaves `results/VARIANT.json`: settings, versions, machine and every
 
 import argparse
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -298,3 +298,33 @@ def main(experiment: Experiment, description: str) -> None:
         for name in arguments.variants or missing:
             run(experiment, name, first)
     report(experiment)
+
+
+def measure_each(
+    file: Path,
+    variants: dict[str, Any],
+    measure: Callable[[Any], dict[str, Any]],
+    table: Callable[[dict[str, dict[str, Any]]], str],
+    mark: str,
+    description: str,
+) -> None:
+    """The script of a small experiment, whose results are one file.
+
+    Args:
+        file: where they are; the README is in the folder above.
+        variants: by name, what `measure` is given.
+        measure: called for what `file` does not have yet.
+        table: Markdown of all results by name.
+        mark: of the README's place for it.
+        description: of `--help`.
+    """
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--report", action="store_true", help="only the table")
+    arguments = parser.parse_args()
+    results = json.loads(file.read_text()) if file.exists() else {}
+    for name, variant in {} if arguments.report else variants.items():
+        if name not in results:
+            print(f"== {name}", flush=True)
+            results[name] = measure(variant)
+            file.write_text(json.dumps(results, indent=1) + "\n")
+    fill_readme(file.parents[1], table(results), mark)

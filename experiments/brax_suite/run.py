@@ -146,11 +146,8 @@ def table() -> str:
             count, steps, cells = 1, last["env_steps"], [f"{last['return']:.0f}", "", "", ""]
         else:
             (at, values), (_, sampled) = (curves(cell.experiment, cell.name, k) for k in CURVES)
-            count, steps, cells = (
-                len(values),
-                at[-1],
-                [spread(values[:, -1]), spread(sampled[:, -1])],
-            )
+            count, steps = len(values), at[-1]
+            cells = [spread(values[:, -1]), spread(sampled[:, -1])]
             cells += [elsewhere(cell, backend) for backend in ALSO_ON]
         start = f"| {cell.task} | {cell.backend} | {LABELS[cell.algorithm]} | {count} "
         lines.append(f"{start}| {steps / 1e6:.2f}M | {' | '.join(cells)} |")

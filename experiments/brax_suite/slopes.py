@@ -4,15 +4,13 @@ python experiments/brax_suite/slopes.py            what has no results yet, five
 python experiments/brax_suite/slopes.py --report   only the table
 """
 
-import argparse
-import json
 import sys
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from harness import CURVES, KEPT, fill_readme, provenance, spread
+from harness import CURVES, KEPT, measure_each, provenance, spread
 
 FOLDER = Path(__file__).parent
 RESULTS = FOLDER / "results" / "slopes.json"
@@ -58,19 +56,5 @@ def table(found: dict[str, dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def main() -> None:
-    """Trains what has no results yet, then reports."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--report", action="store_true", help="only the table")
-    arguments = parser.parse_args()
-    found = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    for name, compliance in {} if arguments.report else VARIANTS.items():
-        if name not in found:
-            print(f"== {name}", flush=True)
-            found[name] = measure(compliance)
-            RESULTS.write_text(json.dumps(found, indent=1) + "\n")
-    fill_readme(FOLDER, table(found), "slopes")
-
-
 if __name__ == "__main__":
-    main()
+    measure_each(RESULTS, VARIANTS, measure, table, "slopes", __doc__.splitlines()[0])

@@ -4,8 +4,6 @@ python experiments/gradient_quality/softness.py            what has no results y
 python experiments/gradient_quality/softness.py --report   only the table
 """
 
-import argparse
-import json
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +11,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from harness import fill_readme
+from harness import measure_each
 
 from rpgjax.training.runs import origin
 
@@ -70,19 +68,5 @@ def table(found: dict[str, dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def main() -> None:
-    """Measures what has no results yet, then reports."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--report", action="store_true", help="only the table")
-    arguments = parser.parse_args()
-    found = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    for name, changes in {} if arguments.report else VARIANTS.items():
-        if name not in found:
-            print(f"== {name}", flush=True)
-            found[name] = measure(changes)
-            RESULTS.write_text(json.dumps(found, indent=1) + "\n")
-    fill_readme(FOLDER, table(found), "softness")
-
-
 if __name__ == "__main__":
-    main()
+    measure_each(RESULTS, VARIANTS, measure, table, "softness", __doc__.splitlines()[0])
