@@ -68,26 +68,36 @@ def run(experiment: Experiment, name: str, first_seed: int = 0) -> Any:
         replay=False,
         **variant.changes,
     )
-    if done.signum is not None:  # stopped halfway: not a result
-        raise SystemExit(128 + done.signum)
-    seeds = []
-    for rows in done.rows:
-        evaluated = [row for row in rows if CURVES[0] in row]
-        curve: dict[str, Any] = {key: [row[key] for row in evaluated] for key in KEPT}
-        there = [key for key in KEPT_IF_THERE if key in evaluated[0]]
-        curve |= {key: [row[key] for row in evaluated] for key in there}
-        curve["train/nonfinite_fraction_max"] = max(r["train/nonfinite_fraction"] for r in rows)
-        seeds.append(curve)
+    require_whole(done)
     content = provenance(done) | {
         "wall_seconds_for_all_seeds": done.rows[0][-1]["wall_seconds"],
         "compile_seconds": done.rows[0][-1]["compile_seconds"],
-        "seeds": seeds,
+        "seeds": [learning_curves(rows) for rows in done.rows],
         "elsewhere": {backend: elsewhere(done, backend) for backend in experiment.also_on},
     }
     path = experiment.results(name, first_seed)
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(content, indent=1) + "\n")
     return done
+
+
+def require_whole(run: Any) -> None:
+    """What was stopped halfway is no result.
+
+    Raises:
+        SystemExit: a signal stopped the run.
+    """
+    if run.signum is not None:
+        raise SystemExit(128 + run.signum)
+
+
+def learning_curves(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """What results keep of a seed's metrics."""
+    evaluated = [row for row in rows if CURVES[0] in row]
+    keys = (*KEPT, *(key for key in KEPT_IF_THERE if key in evaluated[0]))
+    curves: dict[str, Any] = {key: [row[key] for row in evaluated] for key in keys}
+    worst = max(row["train/nonfinite_fraction"] for row in rows)
+    return curves | {"train/nonfinite_fraction_max": worst}
 
 
 def elsewhere(run: Any, backend: str, episodes: int = 64) -> dict[str, list[float]]:
@@ -117,8 +127,7 @@ def one_seed(folder: Path, algorithm: str, env: str, settings: dict[str, Any]) -
         done = rpgjax.resume(folder, replay=False)
     else:
         done = rpgjax.train(algorithm, env=env, out=folder, replay=False, **settings)
-    if done.signum is not None:
-        raise SystemExit(128 + done.signum)
+    require_whole(done)
     return done
 
 
@@ -199,8 +208,7 @@ def read_seeds(pattern: Path) -> list[dict[str, Any]]:
 def found(experiment: Experiment, name: str) -> list[dict[str, Any]]:
     """What a variant's files say, of its first seeds and of further ones."""
     first = experiment.results(name)
-    further = sorted(first.parent.glob(f"{name}-seeds*.json"))
-    return [json.loads(file.read_text()) for file in (first, *further) if file.exists()]
+    return read_seeds(first) + read_seeds(first.with_name(f"{name}-seeds*.json"))
 
 
 def curves(experiment: Experiment, name: str, key: str) -> tuple[np.ndarray, np.ndarray]:

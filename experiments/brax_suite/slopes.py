@@ -10,7 +10,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from harness import CURVES, KEPT, measure_each, provenance, spread
+from harness import CURVES, learning_curves, measure_each, provenance, require_whole, spread
 
 FOLDER = Path(__file__).parent
 RESULTS = FOLDER / "results" / "slopes.json"
@@ -36,10 +36,8 @@ def measure(compliance: dict[str, float]) -> dict[str, Any]:
     exact, smooth = (envs.get_environment(TASK, backend="generalized") for _ in range(2))
     task = surrogate(differentiable(exact), compliant(smooth, Compliance(**compliance)))
     done = rpgjax.train(preset("rfo", TASK, BACKEND), env=task, replay=False, **SETTINGS)
-    if done.signum is not None:  # stopped halfway: not a result
-        raise SystemExit(128 + done.signum)
-    evaluated = [[row for row in rows if CURVES[0] in row] for rows in done.rows]
-    seeds = [{key: [row[key] for row in rows] for key in KEPT} for rows in evaluated]
+    require_whole(done)
+    seeds = [learning_curves(rows) for rows in done.rows]
     return {"compliance": compliance, "seeds": seeds} | provenance(done)
 
 

@@ -26,7 +26,7 @@ import matplotlib.pyplot as plt
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from harness import fill_readme, provenance, spread
+from harness import fill_readme, provenance, require_whole, spread
 
 import rpgjax
 from rpgjax.envs.analytic import two_routes
@@ -105,8 +105,7 @@ def train(name: str) -> None:
         replay=False,
         **changes,
     )
-    if run.signum is not None:  # stopped halfway: not a result
-        raise SystemExit(128 + run.signum)
+    require_whole(run)
     seeds = []
     for seed in range(SEEDS):
         state = jax.tree.map(lambda x, seed=seed: x[seed], run.state)

@@ -83,8 +83,9 @@ def test_motors_move_the_same_body():
         actions = 0.3 * jnp.eye(env.action_size)
         return np.array([step(start, action).qd - step(start, -action).qd for action in actions])
 
+    expected = kicks(exact)
+
     def far(env):
-        expected = kicks(exact)
         return np.linalg.norm(kicks(compliant(env)) - expected) / np.linalg.norm(expected)
 
     assert far(body_of(exact, model)) < 0.15
