@@ -2,16 +2,19 @@
 
 python experiments/push/ant_push_physics.py              seeds 0 and 1, what has no results yet
 python experiments/push/ant_push_physics.py --seeds 0    only this one
+python experiments/push/ant_push_physics.py --together   eight seeds of a few settings at once, for a GPU
 python experiments/push/ant_push_physics.py --report     only the figure and the table
 
 RPG through physics (`rpg_physics`) with a flow, a continuous z and novelty of where ant and block are.
 Each seed is a run of its own in runs/push, which goes on where it was stopped. In the end episodes are
-played from starts further and further to the left, where the way around begins.
+played from starts further and further to the left, where the way around begins. --together keeps nothing
+but results, which it writes again at every evaluation.
 """
 
 import argparse
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +28,12 @@ import matplotlib.pyplot as plt
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from harness import cost, fill_readme, one_seed, provenance, read_seeds, spread
+from harness import cost, fill_readme, one_seed, provenance, read_seeds, spread, together
 
+from rpgjax.agents.rpg_physics import rpg_physics
 from rpgjax.envs.quiet import quiet_brax
+from rpgjax.envs.registry import make
+from rpgjax.presets import preset
 from rpgjax.training.evaluate import evaluation_key, evaluator
 from rpgjax.training.launch import Run
 from rpgjax.types import Array, Key
@@ -47,6 +53,13 @@ SETTINGS: dict[str, Any] = {
     "eval_every": 800,
     "eval_episodes": 32,
 }
+MEMBERS: dict[str, tuple[str, dict[str, float]]] = {  # of the sweep: labels; what differs
+    "preset": ("the settings above", {}),
+    "rate": ("learning rates falling to a twentieth", {"learning_rate_floor": 0.05}),
+    "discount": ("discount 0.998", {"discount": 0.998}),
+    "regularizers": ("half the regularizers", {"c_past": 0.1, "c_uniform": 0.1}),
+}
+MANY = 128  # episodes of the sweep's evaluations
 LEFT, EPISODES = (0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 7.0), 64  # m, and from each
 PAPER = 0.73  # success after 1M environment steps, Huang et al., ICML 2023
 CURVES = ("success", "stochastic_success", "return_mean", "stochastic_return_mean")
@@ -67,6 +80,38 @@ def train(seed: int) -> None:
     results(seed).parent.mkdir(exist_ok=True)
     content = curves | {"success_from_left": success_from_left(run)} | provenance(run) | cost(run)
     results(seed).write_text(json.dumps(content) + "\n")
+
+
+def member_results(name: str, seed: int | str) -> Path:
+    """Where the numbers of one of the sweep's runs are."""
+    return FOLDER / "results_sweep" / f"ant_push-{name}-seed{seed}.json"
+
+
+def train_together(seeds: list[int], updates: int | None) -> None:
+    """Trains the sweep as one program, and writes every run's results at each evaluation."""
+    settings = preset("rpg_physics", "ant_push")
+    changes = {k: v for k, v in SETTINGS.items() if hasattr(settings.agent, k)}
+    agent = replace(settings.agent, **changes)
+    settings = replace(settings, agent=agent, updates=updates or settings.updates)
+    env = make("ant_push", settings.backend)
+    names = [(name, seed) for name in MEMBERS for seed in seeds]
+    own = [(seed, MEMBERS[name][1]) for name, seed in names]
+    evaluate = jax.jit(evaluator(rpg_physics(env, agent), env, MANY, agent.episode_length))
+    keys = jax.vmap(evaluation_key, in_axes=(0, None))
+    curves: list[dict[str, list[float]]] = [
+        {key: [] for key in ("env_steps", *CURVES)} for _ in own
+    ]
+    for stage, contents in together(env, settings, rpg_physics, own, SETTINGS["eval_every"]):
+        found = evaluate(stage.state, keys(jnp.asarray([seed for _, seed in names]), stage.update))
+        for index, (name, seed) in enumerate(names):
+            curves[index]["env_steps"].append(stage.update * agent.num_envs * agent.horizon)
+            for key in CURVES:
+                curves[index][key].append(float(found[f"eval/{key}"][index]))
+            path = member_results(name, seed)
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(json.dumps(curves[index] | contents[index]) + "\n")
+        success = np.reshape(found["eval/success"], (len(MEMBERS), len(seeds))).round(2).tolist()
+        print(f"update {stage.update}, {stage.seconds:.0f} s: success {success}", flush=True)
 
 
 class FromTheLeft(Wrapper):
@@ -147,11 +192,15 @@ def draw() -> None:
 def main() -> None:
     """Trains what has no results yet, then reports."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
+    parser.add_argument("--seeds", type=int, nargs="+", help="0 and 1; together, 0 to 7")
+    parser.add_argument("--together", action="store_true", help="some settings, as one program")
+    parser.add_argument("--updates", type=int, help="of them; the preset's by default")
     parser.add_argument("--report", action="store_true", help="only the figure and the table")
     arguments = parser.parse_args()
-    if not arguments.report:
-        for seed in arguments.seeds:
+    if arguments.together:
+        train_together(arguments.seeds or list(range(8)), arguments.updates)
+    elif not arguments.report:
+        for seed in arguments.seeds or [0, 1]:
             if not results(seed).exists():
                 train(seed)
     draw()
