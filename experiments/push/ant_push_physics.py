@@ -169,6 +169,22 @@ def table() -> str:
     return lines + "\n\n" + "\n".join(rows)
 
 
+def sweep_table() -> str:
+    """Markdown: where the sweep's runs stood at their last evaluation."""
+    lines = [
+        "| setting | seeds | environment steps | success, deterministic | sampled "
+        "| return, deterministic | sampled |",
+        "|---" * 7 + "|",
+    ]
+    for name, (label, _) in MEMBERS.items():
+        if seeds := read_seeds(member_results(name, "*")):
+            ends = [spread([seed[key][-1] for seed in seeds], digits=2) for key in CURVES[:2]]
+            ends += [spread([seed[key][-1] for seed in seeds]) for key in CURVES[2:]]
+            steps = min(seed["env_steps"][-1] for seed in seeds)
+            lines.append(f"| {label} | {len(seeds)} | {steps:,} | {' | '.join(ends)} |")
+    return "\n".join(lines)
+
+
 def draw() -> None:
     """Success of evaluations over steps, a line for each seed."""
     seeds = read_seeds(results("*"))
@@ -205,6 +221,7 @@ def main() -> None:
                 train(seed)
     draw()
     fill_readme(FOLDER, table(), "physics")
+    fill_readme(FOLDER, sweep_table(), "sweep")
 
 
 if __name__ == "__main__":
