@@ -148,6 +148,9 @@ LEARNED_UPDATES: dict[str, int] = {  # the paper's environment steps, 50 in a ca
     "ant_maze": 20_000,
 }
 EVALUATIONS = 17  # in a run, or more
+# Physics that steps so slowly that 64 episodes in each of them would be most of a run's time.
+SLOW = ("positional", "generalized", "mjx")
+SLOW_EPISODES = 16
 CHECKPOINTS = 50
 
 
@@ -178,7 +181,7 @@ def preset(algorithm: str, env: str, backend: str | None = None) -> TrainSetting
         updates = LEARNED_UPDATES
     config = replace(config, **{k: v for k, v in changes.items() if hasattr(config, k)})
     count = updates.get(env, 200)
-    return TrainSettings(
+    settings = TrainSettings(
         algorithm=algorithm,
         env=env,
         backend=backend,
@@ -187,3 +190,5 @@ def preset(algorithm: str, env: str, backend: str | None = None) -> TrainSetting
         checkpoint_every=max(20, count // CHECKPOINTS),
         agent=config,
     )
+    slow = (backend or "").removesuffix("-smoothed") in SLOW
+    return replace(settings, eval_episodes=SLOW_EPISODES) if slow else settings

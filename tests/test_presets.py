@@ -59,3 +59,18 @@ def test_smooth_physics_have_presets_of_their_own(backend):
     assert preset("rfo", "halfcheetah", backend).agent.max_growth == 0.0
     assert preset("shac", "walker2d", backend).agent.actor_average_keep == 0.9
     assert preset("shac", "walker2d", "spring").agent.actor_average_keep == 0.0
+
+
+@pytest.mark.parametrize(
+    ("backend", "episodes"),
+    [
+        ("spring", 64),
+        ("compliant", 64),
+        ("spring-smoothed", 64),
+        ("generalized", 16),
+        ("generalized-smoothed", 16),
+        ("mjx-smoothed", 16),
+    ],
+)
+def test_evaluations_are_shorter_where_steps_are_dear(backend, episodes):
+    assert preset("rfo", "ant", backend).eval_episodes == episodes
