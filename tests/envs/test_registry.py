@@ -68,6 +68,7 @@ def test_contacts_are_soft_where_they_only_lend_their_slopes(monkeypatch):
     assert seen[0] == registry.softness("hopper")
     assert seen[1] == seen[2] == registry.softness("hopper", "generalized-smoothed")
     assert seen[1].sag > seen[0].sag and seen[1].slip > seen[0].slip
+    assert registry.softness("ant", "mjx-smoothed") == registry.softness("ant")  # soft already
 
 
 def test_analytic_tasks_have_no_backend():
