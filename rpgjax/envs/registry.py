@@ -21,10 +21,12 @@ _EXACT = ("spring", "positional", "generalized", "mjx")  # Brax's own; the first
 _SMOOTHED = "-smoothed"  # an exact one forward, compliant backward
 _BACKENDS = (*_EXACT, "compliant", *(name + _SMOOTHED for name in _EXACT))
 
+_SOFT = {"sag": 0.04, "slip": 0.5, "smoothing": 0.01}
 # The ant weighs less than its joints' rotors: on firmer ground its gradient explodes.
-_SOFTNESS = {"ant": {"sag": 0.04, "slip": 0.5, "smoothing": 0.01}}
-# Of slopes alone: firmer, half of Halfcheetah's runs learn nothing, softer, Hopper learns to stand.
+_SOFTNESS = {"ant": _SOFT}
+# Of slopes alone: firmer, Halfcheetah learns nothing or forgets; softer, Hopper learns to stand.
 _LENT = {"sag": 0.02, "slip": 0.25, "smoothing": 0.005}
+_LENT_SOFTNESS = {"ant": _SOFT, "halfcheetah": _SOFT}
 
 
 class Task(NamedTuple):
@@ -134,12 +136,13 @@ def _on_physics(name: str, backend: str) -> Env:
 def softness(name: str, backend: str = "compliant") -> Compliance:
     """How soft contacts and stops are where the task called `name` runs on `compliant`.
 
-    Behind another backend's steps, which keep bodies off the ground by themselves, they are softer where a
-    task has nothing of its own.
+    Behind another backend's steps, which keep bodies off the ground by themselves, they are softer.
     """
     with quiet_brax():
         from rpgjax.physics.compliance import Compliance
-    return Compliance(**_SOFTNESS.get(name, {} if backend == "compliant" else _LENT))
+    if backend == "compliant":
+        return Compliance(**_SOFTNESS.get(name, {}))
+    return Compliance(**_LENT_SOFTNESS.get(name, _LENT))
 
 
 @contextlib.contextmanager
