@@ -148,7 +148,7 @@ LEARNED_UPDATES: dict[str, int] = {  # the paper's environment steps, 50 in a ca
     "ant_maze": 20_000,
 }
 EVALUATIONS = 17  # in a run, or more
-# Physics that steps so slowly that 64 episodes in each of them would be most of a run's time.
+# Physics that steps so slowly that evaluations of 64 episodes would be most of a run's time.
 SLOW = ("positional", "generalized", "mjx")
 SLOW_EPISODES = 16
 CHECKPOINTS = 50

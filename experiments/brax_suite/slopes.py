@@ -15,10 +15,7 @@ from harness import CURVES, learning_curves, measure_each, provenance, require_w
 FOLDER = Path(__file__).parent
 RESULTS = FOLDER / "results" / "slopes.json"
 BACKEND = "generalized-smoothed"
-UPDATES = {
-    "halfcheetah": 400,
-    "hopper": 200,
-}  # of the preset's num_envs x horizon environment steps
+UPDATES = {"halfcheetah": 400, "hopper": 200}  # of the preset's num_envs x horizon steps
 SETTINGS = {"eval_episodes": 16, "seeds": 3}
 EVALUATIONS = 5
 FIRM = {"sag": 0.01, "slip": 0.1, "smoothing": 0.002}
