@@ -8,7 +8,7 @@ noise, would go.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
@@ -107,6 +107,7 @@ def gradcheck(
         norms, nonfinite = gradient_norms(single.gradient(actions, states, count))
         with jax.enable_x64(True):
             error, cosine = compare(double, points, few, count, seed)
+        forward, gradient = rates((single.returns, single.gradient), (actions, states, count))
         rows.append(
             Row(
                 env=env,
@@ -118,12 +119,8 @@ def gradcheck(
                 nonfinite=nonfinite,
                 fd_relative_error=error,
                 smoothed_cosine=cosine,
-                forward_steps_per_second=rate(
-                    lambda n=count: single.returns(actions, states, n), count * num_envs
-                ),
-                gradient_steps_per_second=rate(
-                    lambda n=count: single.gradient(actions, states, n), count * num_envs
-                ),
+                forward_steps_per_second=count * num_envs * forward,
+                gradient_steps_per_second=count * num_envs * gradient,
                 compile_seconds=compile_seconds,
             )
         )
@@ -276,15 +273,20 @@ def compare(
     )
 
 
-def rate(call: Callable[[], Array], steps: int) -> float:
-    """Environment steps per second: the median of calls that take TIMED_SECONDS together."""
-    jax.block_until_ready(call())
-    taken: list[float] = []
-    while sum(taken) < TIMED_SECONDS or len(taken) < 3:
-        began = time.perf_counter()
-        jax.block_until_ready(call())
-        taken.append(time.perf_counter() - began)
-    return steps / float(np.median(taken))
+def rates(calls: Sequence[Callable[..., Array]], arguments: tuple[Any, ...]) -> list[float]:
+    """Calls a second of each, by the medians of calls that take TIMED_SECONDS for each of them.
+
+    They are called in turn: what slows the machine down for a while slows all of them.
+    """
+    taken: list[list[float]] = [[] for _ in calls]
+    for call in calls:
+        jax.block_until_ready(call(*arguments))
+    while sum(map(sum, taken)) < TIMED_SECONDS * len(calls) or len(taken[0]) < 3:
+        for call, times in zip(calls, taken, strict=True):
+            began = time.perf_counter()
+            jax.block_until_ready(call(*arguments))
+            times.append(time.perf_counter() - began)
+    return [1.0 / float(np.median(times)) for times in taken]
 
 
 def to_json(rows: list[Row]) -> list[dict[str, Any]]:

@@ -145,3 +145,20 @@ def test_what_is_wrong_is_one_line(flags, says, capsys):
     assert main(["gradcheck", *flags]) == 2
     said = capsys.readouterr().err
     assert says in said and said.count("\n") == 1
+
+
+def test_rates_are_medians_of_calls_in_turn(monkeypatch):
+    """So that a machine that slows down, here fivefold after the fourth call, does so for both."""
+    clock, order = [0.0], []
+    monkeypatch.setattr(check.time, "perf_counter", lambda: clock[0])
+
+    def call(name, seconds):
+        def run(scale):
+            order.append(name)
+            clock[0] += seconds * scale * (5.0 if len(order) > 4 else 1.0)
+
+        return run
+
+    fast, slow = check.rates((call("fast", 1e-3), call("slow", 4e-3)), (2.0,))
+    assert order[:6] == ["fast", "slow"] * 3
+    assert fast == pytest.approx(100.0) and slow == pytest.approx(25.0)
