@@ -200,6 +200,12 @@ def cost(run: Any) -> dict[str, float]:
     }
 
 
+def write(path: Path, content: dict[str, Any]) -> None:
+    """Keeps a run's results, on one line."""
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(content) + "\n")
+
+
 def read_seeds(pattern: Path) -> list[dict[str, Any]]:
     """What the seeds' files say, one object each; `*` in the file's name stands for the seed."""
     return [json.loads(file.read_text()) for file in sorted(pattern.parent.glob(pattern.name))]

@@ -181,14 +181,14 @@ def preset(algorithm: str, env: str, backend: str | None = None) -> TrainSetting
         updates = LEARNED_UPDATES
     config = replace(config, **{k: v for k, v in changes.items() if hasattr(config, k)})
     count = updates.get(env, 200)
-    settings = TrainSettings(
+    slow = (backend or "").removesuffix("-smoothed") in SLOW
+    return TrainSettings(
         algorithm=algorithm,
         env=env,
         backend=backend,
         updates=count,
         eval_every=max(20, count // EVALUATIONS),
+        eval_episodes=SLOW_EPISODES if slow else TrainSettings.eval_episodes,
         checkpoint_every=max(20, count // CHECKPOINTS),
         agent=config,
     )
-    slow = (backend or "").removesuffix("-smoothed") in SLOW
-    return replace(settings, eval_episodes=SLOW_EPISODES) if slow else settings

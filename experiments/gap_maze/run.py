@@ -13,7 +13,6 @@ fraction of the 100 squares of 1 m that training has visited, read off the repla
 """
 
 import argparse
-import json
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -37,6 +36,7 @@ from harness import (
     spread,
     steps_held,
     together,
+    write,
 )
 
 from rpgjax.agents import rpg
@@ -101,7 +101,7 @@ def train(name: str, seed: int, sizes: str) -> None:
     folder = RUNS / f"{name}-{sizes}-seed{seed}"
     settings = {"seed": seed} | SIZES[sizes] | variant.changes
     run = one_seed(folder, variant.algorithm, "gap_maze", settings)
-    write(results(name, seed, sizes), seen(run.state.replay), provenance(run) | cost(run))
+    keep(results(name, seed, sizes), seen(run.state.replay), provenance(run) | cost(run))
 
 
 def train_together(members: list[tuple[str, int]], sizes: str) -> None:
@@ -112,7 +112,7 @@ def train_together(members: list[tuple[str, int]], sizes: str) -> None:
     for stage, contents in together(gap_maze(), settings, rpg, own, 480):
         paths = seen(stage.state.replay)
         for (name, seed), path, content in zip(members, paths, contents, strict=True):
-            write(results(name, seed, sizes), path, content)
+            keep(results(name, seed, sizes), path, content)
         covered = ", ".join(f"{np.isfinite(first_visits(path)).mean():.2f}" for path in paths)
         print(f"update {stage.update}, {stage.seconds:.0f} s: {covered}", flush=True)
 
@@ -123,7 +123,7 @@ def seen(replay: Any) -> np.ndarray:
     return held[..., : steps_held(replay), :]
 
 
-def write(path: Path, positions: np.ndarray, content: dict[str, Any]) -> None:
+def keep(path: Path, positions: np.ndarray, content: dict[str, Any]) -> None:
     """What a run saw, positions (environment, T, 2), and where its numbers come from."""
     envs, count = positions.shape[:2]
     steps = np.append(np.arange(EVERY, envs * count, EVERY), envs * count)
@@ -133,8 +133,7 @@ def write(path: Path, positions: np.ndarray, content: dict[str, Any]) -> None:
         "coverage": (first_visits(positions)[:, None] < steps // envs).mean(0).tolist(),
         "squares": squares.astype(int).tolist(),
     }
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(curve | content) + "\n")
+    write(path, curve | content)
 
 
 def first_visits(positions: np.ndarray) -> np.ndarray:

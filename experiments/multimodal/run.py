@@ -26,7 +26,7 @@ import matplotlib.pyplot as plt
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from harness import fill_readme, provenance, require_whole, spread
+from harness import fill_readme, provenance, require_whole, spread, write
 
 import rpgjax
 from rpgjax.envs.analytic import two_routes
@@ -124,8 +124,7 @@ def train(name: str) -> None:
         "best_single_route": best_route(),
         "seeds": seeds,
     }
-    results(name).parent.mkdir(exist_ok=True)
-    results(name).write_text(json.dumps(content) + "\n")
+    write(results(name), content)
 
 
 def results(name: str) -> Path:

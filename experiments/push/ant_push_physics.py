@@ -12,9 +12,7 @@ but results, which it writes again at every evaluation.
 """
 
 import argparse
-import json
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +26,12 @@ import matplotlib.pyplot as plt
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from harness import cost, fill_readme, one_seed, provenance, read_seeds, spread, together
+from harness import cost, fill_readme, one_seed, provenance, read_seeds, spread, together, write
 
 from rpgjax.agents.rpg_physics import rpg_physics
 from rpgjax.envs.quiet import quiet_brax
 from rpgjax.envs.registry import make
-from rpgjax.presets import preset
+from rpgjax.training.build import resolve
 from rpgjax.training.evaluate import evaluation_key, evaluator
 from rpgjax.training.launch import Run
 from rpgjax.types import Array, Key
@@ -77,9 +75,8 @@ def train(seed: int) -> None:
     rows = [row for row in run.rows[0] if "eval/success" in row]
     curves = {key: [row[f"eval/{key}"] for row in rows] for key in CURVES}
     curves["env_steps"] = [row["env_steps"] for row in rows]
-    results(seed).parent.mkdir(exist_ok=True)
     content = curves | {"success_from_left": success_from_left(run)} | provenance(run) | cost(run)
-    results(seed).write_text(json.dumps(content) + "\n")
+    write(results(seed), content)
 
 
 def member_results(name: str, seed: int | str) -> Path:
@@ -89,27 +86,24 @@ def member_results(name: str, seed: int | str) -> Path:
 
 def train_together(seeds: list[int], updates: int | None) -> None:
     """Trains the sweep as one program, and writes every run's results at each evaluation."""
-    settings = preset("rpg_physics", "ant_push")
-    changes = {k: v for k, v in SETTINGS.items() if hasattr(settings.agent, k)}
-    agent = replace(settings.agent, **changes)
-    settings = replace(settings, agent=agent, updates=updates or settings.updates)
-    env = make("ant_push", settings.backend)
+    changes = SETTINGS | ({"updates": updates} if updates else {})
+    settings = resolve("rpg_physics", "ant_push", None, changes)
+    env = make(settings.env, settings.backend)
     names = [(name, seed) for name in MEMBERS for seed in seeds]
     own = [(seed, MEMBERS[name][1]) for name, seed in names]
-    evaluate = jax.jit(evaluator(rpg_physics(env, agent), env, MANY, agent.episode_length))
+    agent = rpg_physics(env, settings.agent)
+    evaluate = jax.jit(evaluator(agent, env, MANY, settings.agent.episode_length))
     keys = jax.vmap(evaluation_key, in_axes=(0, None))
     curves: list[dict[str, list[float]]] = [
         {key: [] for key in ("env_steps", *CURVES)} for _ in own
     ]
-    for stage, contents in together(env, settings, rpg_physics, own, SETTINGS["eval_every"]):
+    for stage, contents in together(env, settings, rpg_physics, own, settings.eval_every):
         found = evaluate(stage.state, keys(jnp.asarray([seed for _, seed in names]), stage.update))
         for index, (name, seed) in enumerate(names):
-            curves[index]["env_steps"].append(stage.update * agent.num_envs * agent.horizon)
+            curves[index]["env_steps"].append(stage.update * agent.steps_per_update)
             for key in CURVES:
                 curves[index][key].append(float(found[f"eval/{key}"][index]))
-            path = member_results(name, seed)
-            path.parent.mkdir(exist_ok=True)
-            path.write_text(json.dumps(curves[index] | contents[index]) + "\n")
+            write(member_results(name, seed), curves[index] | contents[index])
         success = np.reshape(found["eval/success"], (len(MEMBERS), len(seeds))).round(2).tolist()
         print(f"update {stage.update}, {stage.seconds:.0f} s: success {success}", flush=True)
 
@@ -148,16 +142,13 @@ def table() -> str:
     seeds = read_seeds(results("*"))
     if not seeds:
         return ""
-    ends = [spread([seed[key][-1] for seed in seeds], digits=2) for key in CURVES[:2]]
-    ends += [spread([seed[key][-1] for seed in seeds]) for key in CURVES[2:]]
-    steps = min(seed["env_steps"][-1] for seed in seeds)
     minutes = np.mean([seed["wall_seconds"] for seed in seeds]) / 60.0
     lines = "\n".join(
         [
             "| seeds | environment steps | success, deterministic | sampled | return, deterministic "
             "| sampled | minutes |",
             "|---" * 7 + "|",
-            f"| {len(seeds)} | {steps:,} | {' | '.join(ends)} | {minutes:.0f} |",
+            f"| {ends(seeds)} | {minutes:.0f} |",
         ]
     )
     far = [[seed["success_from_left"][f"{left:g}"] for seed in seeds] for left in LEFT]
@@ -169,6 +160,14 @@ def table() -> str:
     return lines + "\n\n" + "\n".join(rows)
 
 
+def ends(seeds: list[dict[str, Any]]) -> str:
+    """Cells: how many seeds, their environment steps, success and returns at the last evaluation."""
+    steps = min(seed["env_steps"][-1] for seed in seeds)
+    cells = [spread([seed[key][-1] for seed in seeds], digits=2) for key in CURVES[:2]]
+    cells += [spread([seed[key][-1] for seed in seeds]) for key in CURVES[2:]]
+    return " | ".join([str(len(seeds)), f"{steps:,}", *cells])
+
+
 def sweep_table() -> str:
     """Markdown: where the sweep's runs stood at their last evaluation."""
     lines = [
@@ -178,10 +177,7 @@ def sweep_table() -> str:
     ]
     for name, (label, _) in MEMBERS.items():
         if seeds := read_seeds(member_results(name, "*")):
-            ends = [spread([seed[key][-1] for seed in seeds], digits=2) for key in CURVES[:2]]
-            ends += [spread([seed[key][-1] for seed in seeds]) for key in CURVES[2:]]
-            steps = min(seed["env_steps"][-1] for seed in seeds)
-            lines.append(f"| {label} | {len(seeds)} | {steps:,} | {' | '.join(ends)} |")
+            lines.append(f"| {label} | {ends(seeds)} |")
     return "\n".join(lines)
 
 

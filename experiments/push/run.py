@@ -17,7 +17,6 @@ AntPush's of the ant on a grid of 2 m.
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -43,6 +42,7 @@ from harness import (
     spread,
     steps_held,
     together,
+    write,
 )
 
 from rpgjax.agents import rpg
@@ -168,12 +168,6 @@ def curves(
         "success": [float(won[one].mean()) if one.any() else None for one in inside],
         "places": np.searchsorted(np.sort(first), points).tolist(),
     }
-
-
-def write(path: Path, content: dict[str, Any]) -> None:
-    """Keeps a run's results."""
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(content) + "\n")
 
 
 def read(env: str, name: str, sizes: str = "small") -> list[dict]:

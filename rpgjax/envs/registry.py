@@ -26,7 +26,7 @@ _SOFT = {"sag": 0.04, "slip": 0.5, "smoothing": 0.01}
 _SOFTNESS = {"ant": _SOFT}
 # Of slopes alone: firmer, Halfcheetah learns nothing or forgets; softer, Hopper learns to stand.
 _LENT = {"sag": 0.02, "slip": 0.25, "smoothing": 0.005}
-_LENT_SOFTNESS = {"ant": _SOFT, "halfcheetah": _SOFT}
+_LENT_SOFTNESS = _SOFTNESS | {"halfcheetah": _SOFT}
 
 
 class Task(NamedTuple):
