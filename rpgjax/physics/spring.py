@@ -7,7 +7,8 @@ and differentiate it cheaply:
 - the state is the position, rotation and velocities of every link's centre of mass, as components
   ``(links, batch)``, grouped by kind of joint. All other fields of Brax's state follow from these.
 - what depends on the system alone is a constant, folded while tracing.
-- a contact is a sphere at a constant place on its link against a constant plane; a capsule is two.
+- a contact is a sphere at a constant place on its link against a constant plane or a box; a capsule is
+  two spheres.
 
 Rotations are assumed to be unit quaternions, which the integrator guarantees.
 """
@@ -39,7 +40,15 @@ from rpgjax.physics.components import (
     scale,
 )
 from rpgjax.physics.rows import take
-from rpgjax.physics.spring_contacts import contact_impulses
+from rpgjax.physics.spring_contacts import (
+    Body,
+    Kick,
+    averaged,
+    box_kicks,
+    ground_kick,
+    on_row,
+    one_row,
+)
 from rpgjax.physics.spring_joints import Bodies, joint_force, relate
 from rpgjax.physics.spring_spin import Spin
 from rpgjax.physics.spring_system import Joints, SpringSystem
@@ -138,30 +147,63 @@ def substep(system: SpringSystem, links: Links, tau: Drive, one: Component = 1.0
         for joints, matrix in zip(system.joints, matrices, strict=True)
     ]
     forces = _forces(system, links, matrices, tau, one)
-    result = []
-    for joints, body, matrix, axes, (force, torque) in zip(
-        system.joints, links, matrices, all_axes, forces, strict=True
-    ):
-        inverse_mass = 1.0 / joints.frames.mass
-        pull = plus(scale(inverse_mass, force), system.gravity)
-        velocity = plus(body.velocity, scale(dt, pull))
-        angular = plus(body.angular, scale(dt, _accelerate(joints, axes, torque)))
-        kick, twist = ZERO, ZERO
-        if joints.contacts is not None:
+    moving = []
+    for group, (joints, axes) in enumerate(zip(system.joints, all_axes, strict=True)):
+        force, torque = forces[group]
+        pull = plus(scale(1.0 / joints.frames.mass, force), system.gravity)
+        velocity = plus(links[group].velocity, scale(dt, pull))
+        angular = plus(links[group].angular, scale(dt, _accelerate(joints, axes, torque)))
+        if system.slots[group]:
             velocity, angular = fence((velocity, angular), one)
-            spin = fence(_contact_spin(system, joints.spin, all_axes), one)
-            moving = body._replace(velocity=velocity, angular=angular)
-            impulse, lever = contact_impulses(
-                joints.contacts, spin, inverse_mass, moving, matrix, system.baumgarte, one
-            )
-            kick, twist = scale(inverse_mass, impulse), _accelerate(joints, axes, lever)
-        velocity = plus(scale(system.velocity_decay, velocity), kick)
-        angular = plus(scale(system.angular_decay, angular), twist)
+        moving.append(links[group]._replace(velocity=velocity, angular=angular))
+    impulses = _contacts(system, moving, matrices, all_axes, one)
+    result = []
+    for joints, body, axes, (impulse, twist) in zip(
+        system.joints, moving, all_axes, impulses, strict=True
+    ):
+        kick = scale(1.0 / joints.frames.mass, impulse)
+        velocity = plus(scale(system.velocity_decay, body.velocity), kick)
+        turn = _accelerate(joints, axes, twist)
+        angular = plus(scale(system.angular_decay, body.angular), turn)
         velocity, angular = fence((velocity, angular), one)
         position = plus(body.position, scale(dt, velocity))
         turned = _turned(body.rotation, scale(dt, angular), one)
         result.append(Bodies(position, turned, velocity, angular))
     return tuple(result)
+
+
+def _contacts(
+    system: SpringSystem,
+    moving: list[Bodies],
+    matrices: list[Matrix],
+    axes: list[tuple[Vector, ...]],
+    one: Component,
+) -> list[tuple[Vector, Vector]]:
+    """Impulse and angular impulse of contacts on every centre of mass, by group."""
+
+    def body(group: int, spin: Spin) -> Body:
+        seen = fence(_contact_spin(system, spin, axes), one)
+        return Body(moving[group], matrices[group], 1.0 / system.joints[group].frames.mass, seen)
+
+    kicks: list[list[Kick]] = [[] for _ in moving]
+    for group, joints in enumerate(system.joints):
+        if joints.contacts is not None:
+            mine = body(group, joints.spin)
+            kicks[group].append(ground_kick(joints.contacts, mine, system.baumgarte, one))
+    for boxes in system.boxes:
+        mine = body(boxes.group, boxes.spin)
+        if boxes.link is None:
+            kicks[boxes.group].append(box_kicks(boxes, mine, None, system.baumgarte, one)[0])
+            continue
+        group, row = boxes.link
+        other = one_row(body(group, boxes.box_spin), row)
+        first, second = box_kicks(boxes, mine, other, system.baumgarte, one)
+        kicks[boxes.group].append(first)
+        kicks[group].append(on_row(second, row, len(system.joints[group].links)))
+    return [
+        averaged(mine, slots) if mine else (ZERO, ZERO)
+        for mine, slots in zip(kicks, system.slots, strict=True)
+    ]
 
 
 def _turned(q: Quaternion, angle: Vector, one: Component) -> Quaternion:

@@ -11,6 +11,7 @@ import numpy as np
 from brax.base import Q_WIDTHS, QD_WIDTHS, System
 
 from rpgjax.physics.actuators import Actuators, actuators
+from rpgjax.physics.boxes import BoxContacts, box_contacts
 from rpgjax.physics.components import (
     ZERO,
     Component,
@@ -103,6 +104,8 @@ class SpringSystem(NamedTuple):
     """Constants of a Brax system for :mod:`rpgjax.physics.spring`."""
 
     joints: tuple[Joints, ...]  # parents before children
+    boxes: tuple[BoxContacts, ...]
+    slots: tuple[int, ...]  # how many contacts a link can have, by group
     layout: Layout
     gravity: Vector
     timestep: float
@@ -352,6 +355,17 @@ def _groups(sys: System, array: _Arrays) -> list[tuple[Kind, list[int]]]:
     return [(kind, links) for (kind, _), links in zip(keys, groups, strict=True)]
 
 
+def _slots(joints: list[Joints], boxes: tuple[BoxContacts, ...]) -> tuple[int, ...]:
+    """How many contacts a link can have, by group."""
+    slots = [0 if one.contacts is None else one.contacts.slots for one in joints]
+    for one in boxes:
+        slots[one.group] += one.slots * one.most
+        if one.link is not None:
+            spheres = one.slots * len(one.rows or joints[one.group].links)
+            slots[one.link[0]] += spheres * one.most
+    return tuple(slots)
+
+
 def spring_system(sys: System) -> SpringSystem:
     """Works out the constants of a Brax system.
 
@@ -364,7 +378,7 @@ def spring_system(sys: System) -> SpringSystem:
     if sys.enable_fluid:
         raise UnsupportedSystemError("fluid forces")
     array = _arrays(sys)
-    points = ground_points(sys, array.centre)
+    points = ground_points(sys, array.centre, boxes=True)
     groups = _groups(sys, array)
     place = {
         link: (group, row)
@@ -372,9 +386,13 @@ def spring_system(sys: System) -> SpringSystem:
         for row, link in enumerate(links)
     }
     joints = [_joints(sys, array, kind, links, place, points) for kind, links in groups]
+    links = [links for _, links in groups]
+    boxes = box_contacts(sys, array.centre, links, array.inverse_inertia, place)
     timestep = float(sys.opt.timestep)
     return SpringSystem(
         joints=tuple(joints),
+        boxes=boxes,
+        slots=_slots(joints, boxes),
         layout=_layout(sys, array, groups),
         gravity=constant_vector(np.asarray(sys.gravity)[None]),
         timestep=timestep,
