@@ -5,6 +5,7 @@ point of the surface nearest to the sphere's centre, and has a closed form. Of m
 few at once, and how many is known from where they are: only so many of the nearest are looked at.
 """
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -20,29 +21,20 @@ from rpgjax.physics.components import (
     Vector,
     apply,
     apply_transposed,
+    constant,
+    constant_vector,
     fence,
     minus,
     safe_length,
     sub,
 )
 from rpgjax.physics.ground import (
-    Slots,
     UnsupportedSystemError,
     combined_friction,
     refuse_limits,
     rotate,
 )
 from rpgjax.physics.spring_spin import Place, Spin, spin_of
-
-
-class Sphere(NamedTuple):
-    """A sphere on a link, and how it rubs against the boxes that it may touch."""
-
-    link: int
-    centre: np.ndarray  # seen from the link's centre of mass
-    radius: float
-    friction: float
-    restitution: float  # 1 + elasticity
 
 
 class Box(NamedTuple):
@@ -54,39 +46,35 @@ class Box(NamedTuple):
 
 
 class BoxContacts(NamedTuple):
-    """Spheres on the links of a group against boxes of one link, or of the world.
+    """Spheres on links against boxes of one link, or of the world; columns are (spheres, 1).
 
-    Columns are (slots, rows, 1) as in :class:`rpgjax.physics.ground.Contacts`.
+    A sphere that can touch several of the boxes at once is there as many times: `closest` gives each
+    of them another box.
     """
 
-    group: int
-    rows: tuple[int, ...] | None
-    slots: int
-    exists: np.ndarray | None
+    rows: tuple[int, ...]  # of the spheres' links, in the order of the groups
     centre: Vector
     radius: Component
     friction: Component
     restitution: Component
+    inverse_mass: Component
     spin: Spin  # that the spheres' links are seen with
     boxes: tuple[Box, ...]
     most: int  # boxes that a sphere can touch at once
-    link: tuple[int, int] | None  # group and row of the boxes' link, None for the world
+    link: int | None  # row of the boxes' link, None for the world
+    box_mass: Component  # inverse
     box_spin: Spin | None
 
 
-Pairs = dict[tuple[int, int], list[int]]
-"""Boxes that a sphere may touch, by the sphere and the boxes' link; -1 is the world."""
-
-
 def box_contacts(
-    sys: System, centre: np.ndarray, groups: list[list[int]], inverse: np.ndarray, place: Place
+    sys: System, centre: np.ndarray, mass: np.ndarray, inverse: np.ndarray, place: Place
 ) -> tuple[BoxContacts, ...]:
     """Constants of all contacts of spheres with boxes.
 
     Args:
         sys: the system.
         centre: (links, 3), where the links' centres of mass are.
-        groups: links of each group of joints.
+        mass: (links,).
         inverse: (links, 3), inverse principal inertia.
         place: group and row of every link.
 
@@ -95,37 +83,38 @@ def box_contacts(
             one link differ in more than place and size.
     """
     link_of = np.asarray(sys.geom_bodyid) - 1
-    boxes_of: Pairs = {}
+    order = sorted(place, key=lambda link: place[link])
+    boxes_of: dict[tuple[int, int], list[int]] = {}  # by the sphere and the boxes' link
     for sphere, box in _pairs(sys):
         boxes_of.setdefault((sphere, int(link_of[box])), []).append(box)
+    together: dict[tuple[int, tuple[int, ...]], list[int]] = {}
+    for (sphere, box_link), boxes in boxes_of.items():
+        together.setdefault((box_link, tuple(boxes)), []).append(sphere)
     result = []
-    for group, links in enumerate(groups):
-        mine = {key: boxes for key, boxes in boxes_of.items() if link_of[key[0]] in links}
-        # Spheres that may touch the same boxes are one operation.
-        for box_link, boxes in sorted({(key[1], tuple(boxes)) for key, boxes in mine.items()}):
-            same = [
-                s for (s, on), others in mine.items() if (on, tuple(others)) == (box_link, boxes)
-            ]
-            spheres = [_sphere(sys, sphere, boxes, centre) for sphere in same]
-            slots = Slots(spheres, links)
-            moves = box_link >= 0
-            result.append(
-                BoxContacts(
-                    group=group,
-                    rows=slots.rows,
-                    slots=slots.count,
-                    exists=slots.exists,
-                    centre=slots.vector(lambda p: p.centre),
-                    radius=slots.column(lambda p: p.radius),
-                    friction=slots.column(lambda p: p.friction),
-                    restitution=slots.column(lambda p: p.restitution),
-                    spin=spin_of(inverse, slots.links, place),
-                    boxes=(solid := tuple(_box(sys, box, centre) for box in boxes)),
-                    most=most_at_once(solid, max(sphere.radius for sphere in spheres)),
-                    link=place[box_link] if moves else None,
-                    box_spin=spin_of(inverse, [box_link], place) if moves else None,
-                )
+    for (box_link, boxes), spheres in together.items():
+        solid = tuple(_box(sys, box, centre) for box in boxes)
+        radii = np.asarray(sys.geom_size, np.float64)[:, 0]
+        most = most_at_once(solid, float(radii[spheres].max()))
+        spheres = spheres * most
+        links = link_of[spheres].tolist()
+        materials = np.array([_material(sys, sphere, boxes) for sphere in spheres])
+        moves = box_link >= 0
+        result.append(
+            BoxContacts(
+                rows=tuple(order.index(link) for link in links),
+                centre=constant_vector(np.asarray(sys.geom_pos)[spheres] - centre[links]),
+                radius=constant(radii[spheres, None]),
+                friction=constant(materials[:, :1]),
+                restitution=constant(materials[:, 1:]),
+                inverse_mass=constant(1.0 / mass[links, None]),
+                spin=spin_of(inverse, links, place),
+                boxes=solid,
+                most=most,
+                link=order.index(box_link) if moves else None,
+                box_mass=float(1.0 / mass[box_link]) if moves else 0.0,
+                box_spin=spin_of(inverse, [box_link], place) if moves else None,
             )
+        )
     return tuple(result)
 
 
@@ -143,17 +132,16 @@ def _pairs(sys: System) -> list[tuple[int, int]]:
     return pairs
 
 
-def _sphere(sys: System, sphere: int, boxes: tuple[int, ...], centre: np.ndarray) -> Sphere:
-    link, elasticity = int(sys.geom_bodyid[sphere]) - 1, np.asarray(sys.elasticity)
+def _material(sys: System, sphere: int, boxes: tuple[int, ...]) -> tuple[float, float]:
+    """Friction, and 1 + elasticity, between a sphere and any of some boxes."""
+    elasticity = np.asarray(sys.elasticity, np.float64)
     materials = {
         (combined_friction(sys, sphere, box), 1.0 + 0.5 * float(elasticity[[sphere, box]].sum()))
         for box in boxes
     }
     if len(materials) > 1:
         raise UnsupportedSystemError("boxes of one link that differ in friction or elasticity")
-    [(friction, restitution)] = materials
-    position = np.asarray(sys.geom_pos[sphere], np.float64) - centre[link]
-    return Sphere(link, position, float(sys.geom_size[sphere, 0]), friction, restitution)
+    return materials.pop()
 
 
 def _box(sys: System, box: int, centre: np.ndarray) -> Box:
@@ -182,38 +170,45 @@ def most_at_once(boxes: tuple[Box, ...], radius: float) -> int:
     return int(np.max(np.sum(np.all((points >= low) & (points <= high), -1), -1)))
 
 
-def closest(point: Vector, boxes: tuple[Box, ...], most: int) -> list[Box]:
-    """So many boxes, with those that are nearest to each point among them.
+def closest(point: Vector, boxes: tuple[Box, ...], most: int) -> Box:
+    """One box for each point, `most` of them for each place: those that are nearest are among them.
 
     Args:
-        point: in the boxes' frame.
+        point: in the boxes' frame, (most * places, batch), the places `most` times over.
         boxes: where they are.
         most: how many; all that are nearer than a distance are among them where they can be no more.
     """
-    if most >= len(boxes):
-        return list(boxes)
-    point = jax.lax.stop_gradient(point)
+    if len(boxes) == 1:
+        return boxes[0]
+    x, y, z = jax.lax.stop_gradient(point)
+    count = x.shape[0] // most
     levels = []
     for box in boxes:
-        x, y, z = _beyond(point, box)[1]
-        levels.append(jnp.maximum(jnp.maximum(x, y), z))
-    result = []
+        beyond = _beyond((x[:count], y[:count], z[:count]), box)[1]
+        levels.append(jnp.maximum(jnp.maximum(beyond[0], beyond[1]), beyond[2]))
+    chosen = []
     for _ in range(most):
-        lowest = levels[0]
-        for level in levels[1:]:
-            lowest = jnp.minimum(lowest, level)
-        box, found = boxes[0], jnp.zeros(lowest.shape, bool)
-        for i, other in enumerate(boxes):
+        lowest = functools.reduce(jnp.minimum, levels)
+        found, numbers = jnp.zeros(lowest.shape, bool), None
+        for i, box in enumerate(boxes):
             here = (levels[i] == lowest) & ~found
             found = found | here
             levels[i] = jnp.where(here, jnp.inf, levels[i])
-            box = jax.tree.map(
-                lambda old, new, here=here: old if old is new else jnp.where(here, new, old),
-                box,
-                other,
-            )
-        result.append(box)
-    return result
+            mine = jax.tree.leaves(box)
+            if numbers is None:
+                numbers = [jnp.full_like(lowest, value) for value in mine]
+            else:
+                numbers = [jnp.where(here, v, old) for v, old in zip(mine, numbers, strict=True)]
+        chosen.append(numbers)
+    structure = jax.tree.structure(boxes[0])
+    same = [len(set(values)) == 1 for values in zip(*map(jax.tree.leaves, boxes), strict=True)]
+    return jax.tree.unflatten(
+        structure,
+        [
+            value if fixed else jnp.concatenate(parts)
+            for fixed, value, *parts in zip(same, jax.tree.leaves(boxes[0]), *chosen, strict=True)
+        ],
+    )
 
 
 def _beyond(point: Vector, box: Box) -> tuple[list[jax.Array], list[jax.Array]]:

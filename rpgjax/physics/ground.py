@@ -1,7 +1,6 @@
 """Contacts with the ground: which spheres of a Brax ``System`` meet which planes, in numpy."""
 
-from collections.abc import Callable
-from typing import Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
+from typing import NamedTuple
 
 import numpy as np
 from brax.base import System
@@ -56,18 +55,6 @@ class Point(NamedTuple):
     height: float
     friction: float
     restitution: float
-
-
-@runtime_checkable
-class OnLink(Protocol):
-    """Something on a link."""
-
-    @property
-    def link(self) -> int:
-        """Brax's index of it."""
-
-
-P = TypeVar("P", bound=OnLink)
 
 
 def combined_friction(sys: System, first: int, second: int) -> float:
@@ -141,47 +128,39 @@ def refuse_limits(sys: System) -> None:
         raise UnsupportedSystemError("a limit on the number of contacts")
 
 
-class Slots(Generic[P]):
-    """Spheres of one group of links as columns (slots, rows, 1), or (rows, 1) where there is but one slot.
-
-    There are as many slots as any link has spheres. A link with fewer repeats its first one, which then
-    counts for nothing.
-    """
-
-    def __init__(self, points: list[P], links: list[int]) -> None:
-        of = [[point for point in points if point.link == link] for link in links]
-        rows = [row for row, mine in enumerate(of) if mine]
-        self.links = [links[row] for row in rows]
-        self.rows = None if len(rows) == len(links) else tuple(rows)
-        self.count = max(len(mine) for mine in of)
-        exists = np.array([[[float(k < len(of[r]))] for r in rows] for k in range(self.count)])
-        self.exists = None if exists.all() else exists
-        self.table = [[of[r][k if k < len(of[r]) else 0] for r in rows] for k in range(self.count)]
-
-    def column(self, number: Callable[[P], float]) -> Component:
-        """One number of every sphere."""
-        values = np.array([[[number(p)] for p in slot] for slot in self.table], np.float64)
-        return constant(values[0] if len(values) == 1 else values)
-
-    def vector(self, values: Callable[[P], np.ndarray]) -> Vector:
-        """Three numbers of every sphere."""
-        x, y, z = (self.column(lambda p, i=i: float(values(p)[i])) for i in range(3))
-        return x, y, z
-
-
 def contacts(points: list[Point], links: list[int]) -> Contacts | None:
     """Constants of the contacts of one group of links."""
-    if not any(point.link in links for point in points):
+    of = [[point for point in points if point.link == link] for link in links]
+    rows = [row for row, mine in enumerate(of) if mine]
+    if not rows:
         return None
-    slots = Slots(points, links)
+    slots = max(len(mine) for mine in of)
+    exists = np.array([[[float(k < len(of[row]))] for row in rows] for k in range(slots)])
+    # A link with fewer spheres than another repeats its first one, which then counts for nothing.
+    table = [[of[row][k if k < len(of[row]) else 0] for row in rows] for k in range(slots)]
+
+    def column(name: str) -> Component:
+        return constant(_squeezed([[[getattr(p, name)] for p in slot] for slot in table]))
+
+    def vector(name: str) -> Vector:
+        values = [[getattr(p, name) for p in slot] for slot in table]
+        x, y, z = (constant(_squeezed(np.array(values)[..., i : i + 1])) for i in range(3))
+        return x, y, z
+
     return Contacts(
-        rows=slots.rows,
-        slots=slots.count,
-        exists=slots.exists,
-        centre=slots.vector(lambda p: p.centre),
-        radius=slots.column(lambda p: p.radius),
-        normal=slots.vector(lambda p: p.normal),
-        height=slots.column(lambda p: p.height),
-        friction=slots.column(lambda p: p.friction),
-        restitution=slots.column(lambda p: p.restitution),
+        rows=None if len(rows) == len(links) else tuple(rows),
+        slots=slots,
+        exists=None if exists.all() else exists,
+        centre=vector("centre"),
+        radius=column("radius"),
+        normal=vector("normal"),
+        height=column("height"),
+        friction=column("friction"),
+        restitution=column("restitution"),
     )
+
+
+def _squeezed(values: object) -> np.ndarray:
+    """Columns (slots, rows, 1), or (rows, 1) where there is but one slot."""
+    table = np.array(values, np.float64)
+    return table[0] if len(table) == 1 else table

@@ -17,6 +17,7 @@ from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from rpgjax.physics.actuators import joint_forces
 from rpgjax.physics.components import (
@@ -44,10 +45,8 @@ from rpgjax.physics.spring_contacts import (
     Body,
     Kick,
     averaged,
-    box_kicks,
+    box_kick,
     ground_kick,
-    on_row,
-    one_row,
 )
 from rpgjax.physics.spring_joints import Bodies, joint_force, relate
 from rpgjax.physics.spring_spin import Spin
@@ -181,27 +180,27 @@ def _contacts(
 ) -> list[tuple[Vector, Vector]]:
     """Impulse and angular impulse of contacts on every centre of mass, by group."""
 
-    def body(group: int, spin: Spin) -> Body:
-        seen = fence(_contact_spin(system, spin, axes), one)
-        return Body(moving[group], matrices[group], 1.0 / system.joints[group].frames.mass, seen)
+    def seen(spin: Spin | None) -> Component:
+        return 0.0 if spin is None else fence(_contact_spin(system, spin, axes), one)
 
     kicks: list[list[Kick]] = [[] for _ in moving]
     for group, joints in enumerate(system.joints):
         if joints.contacts is not None:
-            mine = body(group, joints.spin)
-            kicks[group].append(ground_kick(joints.contacts, mine, system.baumgarte, one))
-    for boxes in system.boxes:
-        mine = body(boxes.group, boxes.spin)
-        if boxes.link is None:
-            kicks[boxes.group].append(box_kicks(boxes, mine, None, system.baumgarte, one)[0])
-            continue
-        group, row = boxes.link
-        other = one_row(body(group, boxes.box_spin), row)
-        first, second = box_kicks(boxes, mine, other, system.baumgarte, one)
-        kicks[boxes.group].append(first)
-        kicks[group].append(on_row(second, row, len(system.joints[group].links)))
+            mass = 1.0 / joints.frames.mass
+            body = Body(moving[group], matrices[group], mass, seen(joints.spin))
+            kicks[group].append(ground_kick(joints.contacts, body, system.baumgarte, one))
+    if system.boxes:
+        groups = zip(moving, matrices, strict=True)
+        every = jax.tree.map(lambda *parts: jnp.concatenate(parts), *groups)
+        stops = np.cumsum([len(joints.links) for joints in system.joints])
+        for boxes in system.boxes:
+            spins = seen(boxes.spin), seen(boxes.box_spin)
+            kick = box_kick(boxes, every, spins, system.baumgarte, one)
+            for mine, joints, stop in zip(kicks, system.joints, stops, strict=True):
+                rows = slice(stop - len(joints.links), stop)
+                mine.append(jax.tree.map(lambda c, rows=rows: c[rows], kick))
     return [
-        averaged(mine, slots) if mine else (ZERO, ZERO)
+        averaged(mine, slots) if slots else (ZERO, ZERO)
         for mine, slots in zip(kicks, system.slots, strict=True)
     ]
 

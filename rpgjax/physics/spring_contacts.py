@@ -66,68 +66,62 @@ def ground_kick(contacts: Contacts, body: Body, baumgarte: float, one: Component
     distance = jnp.asarray(sub(level, contacts.radius))
     arm = minus(centre, scale(add(contacts.radius, 0.5 * distance), n))
     impulse, (arm,), touching = _impulse(contacts, n, distance, [(body, arm)], baumgarte, one)
-    return _on_links(contacts, links, impulse, arm, touching, one)
+    kick = Kick(*fence((impulse, cross(arm, impulse)), one), touching.astype(distance.dtype))
+    if contacts.slots > 1:
+        kick = jax.tree.map(lambda c: jnp.sum(c, axis=0), kick)
+    if (rows := contacts.rows) is not None:
+        kick = jax.tree.map(lambda c: accumulate(c, rows, links), kick)
+    return kick
 
 
-def box_kicks(
-    contacts: BoxContacts, body: Body, other: Body | None, baumgarte: float, one: Component
-) -> tuple[Kick, Kick | None]:
-    """Of boxes, on a group of links with spheres and on the link of the boxes, (1, batch).
+def box_kick(
+    contacts: BoxContacts,
+    every: tuple[Bodies, Matrix],
+    spins: tuple[Component, Component],
+    baumgarte: float,
+    one: Component,
+) -> Kick:
+    """Of boxes, on all links: on those with spheres, and on the boxes' own.
 
     Args:
         contacts: constants of the contacts.
-        body: the group; `spin` of those rows that have contacts.
-        other: the boxes' link, None for the world.
+        every: all links as they stand, in the order of the groups, and their rotations.
+        spins: what the contacts see of the inverse inertia, of spheres' links and of the boxes'.
         baumgarte: speed per metre of penetration at which bodies are pushed apart.
         one: the number 1 where XLA is to keep shared values, see :func:`components.fence`.
     """
-    links = jnp.asarray(body.state.position[0]).shape[0]
-    body = _that_touch(contacts, body)
-    if other is not None and contacts.slots > 1:
-        other = _with_slots(other)
+    links = jnp.asarray(every[0].position[0]).shape[0]
+    rows, link = contacts.rows, contacts.link
+    body = Body(*_rows(every, rows), contacts.inverse_mass, spins[0])
     centre = apply(body.matrix, contacts.centre)
     place = plus(body.state.position, centre)
-    if other is not None:
-        place = apply_transposed(other.matrix, minus(place, other.state.position))
-    place = fence(place, one)
-    mine, theirs = [], []
-    for box in closest(place, contacts.boxes, contacts.most):
-        level, n = nearest(place, box, one)
-        if other is not None:
-            n = fence(apply(other.matrix, n), one)
-        distance = sub(level, contacts.radius)
-        arm = minus(centre, scale(add(contacts.radius, 0.5 * distance), n))
-        sides = [(body, arm)]
-        if other is not None:
-            offset = minus(body.state.position, other.state.position)
-            sides.append((other, plus(offset, arm)))
-        impulse, arms, touching = _impulse(contacts, n, distance, sides, baumgarte, one)
-        mine.append(_on_links(contacts, links, impulse, arms[0], touching, one))
-        if other is not None:
-            theirs.append(_on_one(scale(-1.0, impulse), arms[1], touching, one))
-    return total_kick(mine), total_kick(theirs) if theirs else None
+    if link is None:
+        place = fence(place, one)
+        level, n = nearest(place, closest(place, contacts.boxes, contacts.most), one)
+    else:
+        other = Body(*_rows(every, (link,)), contacts.box_mass, spins[1])
+        from_box = minus(body.state.position, other.state.position)
+        place = fence(apply_transposed(other.matrix, plus(from_box, centre)), one)
+        level, n = nearest(place, closest(place, contacts.boxes, contacts.most), one)
+        n = fence(apply(other.matrix, n), one)
+    distance = jnp.asarray(sub(level, contacts.radius))
+    arm = minus(centre, scale(add(contacts.radius, 0.5 * distance), n))
+    sides = [(body, arm)] if link is None else [(body, arm), (other, plus(from_box, arm))]
+    impulse, arms, touching = _impulse(contacts, n, distance, sides, baumgarte, one)
+    touches = touching.astype(distance.dtype)
+    kick = Kick(*fence((impulse, cross(arms[0], impulse)), one), touches)
+    kick = jax.tree.map(lambda c: accumulate(c, rows, links), kick)
+    if link is None:
+        return kick
+    back = scale(-1.0, impulse)
+    theirs = Kick(*fence((back, cross(arms[1], back)), one), touches)
+    return jax.tree.map(
+        lambda a, b: a + accumulate(jnp.sum(b, axis=0, keepdims=True), (link,), links), kick, theirs
+    )
 
 
-def total_kick(kicks: list[Kick]) -> Kick:
-    """What several contacts do."""
-    return jax.tree.map(lambda *parts: total(parts), *kicks)
-
-
-def one_row(body: Body, row: int) -> Body:
-    """One link of a group."""
-
-    def pick(c: Component) -> Component:
-        return take(c, (row,)) if isinstance(c, jax.Array) else c
-
-    mass = body.inverse_mass
-    mass = mass[[row]] if isinstance(mass, np.ndarray) else mass
-    state, matrix = jax.tree.map(pick, (body.state, body.matrix))
-    return Body(state, matrix, mass, body.spin)
-
-
-def on_row(kick: Kick, row: int, links: int) -> Kick:
-    """What one link is given, (1, batch), as one row of its group."""
-    return jax.tree.map(lambda c: accumulate(c, (row,), links), kick)
+def _rows(tree: Tree, rows: tuple[int, ...]) -> Tree:
+    return jax.tree.map(lambda x: take(x, rows), tree)
 
 
 def averaged(kicks: list[Kick], slots: int) -> tuple[Vector, Vector]:
@@ -137,7 +131,7 @@ def averaged(kicks: list[Kick], slots: int) -> tuple[Vector, Vector]:
         kicks: what different contacts do.
         slots: how many contacts a link can have.
     """
-    impulse, twist, touches = total_kick(kicks)
+    impulse, twist, touches = jax.tree.map(lambda *parts: total(parts), *kicks)
     if slots == 1:
         return impulse, twist
     touches = jnp.maximum(touches, 1.0)
@@ -180,6 +174,7 @@ def _impulse(
             ]
         )
 
+    exists = contacts.exists if isinstance(contacts, Contacts) else None
     push = neg(mul(contacts.restitution, approach)) - mul(baumgarte, distance)
     push = push / resistance(n)
     speed = safe_length(slip)
@@ -188,51 +183,20 @@ def _impulse(
     drag = jnp.minimum(drag, mul(contacts.friction, push))
 
     touching = (distance < 0.0) & (approach < 0.0) & (push > 0.0)
-    if contacts.exists is not None:
-        touching = touching & (contacts.exists > 0.0)
+    if exists is not None:
+        touching = touching & (exists > 0.0)
     push, drag = fence((push, drag), one)
     push = jnp.where(touching, push, 0.0)
     drag = jnp.where(touching & (speed > 1e-3), drag, 0.0)
     return fence(plus(scale(push, n), scale(drag, direction)), one), arms, touching
 
 
-def _that_touch(contacts: Contacts | BoxContacts, body: Body) -> Body:
+def _that_touch(contacts: Contacts, body: Body) -> Body:
     """The rows of a group that have contacts, with an axis for the slots where there are several."""
     if (rows := contacts.rows) is not None:
-        state, matrix = jax.tree.map(lambda x: take(x, rows), (body.state, body.matrix))
         mass = body.inverse_mass
         mass = mass[list(rows)] if isinstance(mass, np.ndarray) else mass
-        body = Body(state, matrix, mass, body.spin)
-    return _with_slots(body) if contacts.slots > 1 else body
-
-
-def _with_slots(body: Body) -> Body:
+        body = Body(*_rows((body.state, body.matrix), rows), mass, body.spin)
+    if contacts.slots == 1:
+        return body
     return jax.tree.map(lambda c: c if isinstance(c, float) else c[None], body)
-
-
-def _on_links(
-    contacts: Contacts | BoxContacts,
-    links: int,
-    impulse: Vector,
-    arm: Vector,
-    touching: jax.Array,
-    one: Component,
-) -> Kick:
-    """Sums over slots, at the rows of the group that have contacts."""
-    dtype = jnp.asarray(impulse[0]).dtype
-    kick = Kick(*fence((impulse, cross(arm, impulse)), one), touching.astype(dtype))
-    if contacts.slots > 1:
-        kick = jax.tree.map(lambda c: jnp.sum(c, axis=0), kick)
-    if (rows := contacts.rows) is not None:
-        kick = jax.tree.map(lambda c: accumulate(jnp.asarray(c), rows, links), kick)
-    return kick
-
-
-def _on_one(impulse: Vector, arm: Vector, touching: jax.Array, one: Component) -> Kick:
-    """Sums over all contacts of one link, (1, batch)."""
-    kick = Kick(impulse, cross(arm, impulse), touching.astype(jnp.asarray(impulse[0]).dtype))
-
-    def summed(c: jax.Array) -> jax.Array:
-        return jnp.sum(c.reshape((-1, c.shape[-1])), axis=0, keepdims=True)
-
-    return jax.tree.map(summed, fence(kick, one))

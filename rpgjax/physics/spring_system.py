@@ -357,13 +357,17 @@ def _groups(sys: System, array: _Arrays) -> list[tuple[Kind, list[int]]]:
 
 def _slots(joints: list[Joints], boxes: tuple[BoxContacts, ...]) -> tuple[int, ...]:
     """How many contacts a link can have, by group."""
-    slots = [0 if one.contacts is None else one.contacts.slots for one in joints]
+    starts = np.cumsum([0, *(len(one.links) for one in joints)])
+    of_link = np.zeros(starts[-1], int)
     for one in boxes:
-        slots[one.group] += one.slots * one.most
+        np.add.at(of_link, list(one.rows), 1)
         if one.link is not None:
-            spheres = one.slots * len(one.rows or joints[one.group].links)
-            slots[one.link[0]] += spheres * one.most
-    return tuple(slots)
+            of_link[one.link] += len(one.rows)
+    on_ground = [0 if one.contacts is None else one.contacts.slots for one in joints]
+    return tuple(
+        ground + int(of_link[start:stop].max())
+        for ground, start, stop in zip(on_ground, starts[:-1], starts[1:], strict=True)
+    )
 
 
 def spring_system(sys: System) -> SpringSystem:
@@ -386,8 +390,7 @@ def spring_system(sys: System) -> SpringSystem:
         for row, link in enumerate(links)
     }
     joints = [_joints(sys, array, kind, links, place, points) for kind, links in groups]
-    links = [links for _, links in groups]
-    boxes = box_contacts(sys, array.centre, links, array.inverse_inertia, place)
+    boxes = box_contacts(sys, array.centre, array.mass, array.inverse_inertia, place)
     timestep = float(sys.opt.timestep)
     return SpringSystem(
         joints=tuple(joints),
