@@ -1,6 +1,6 @@
 """What a gradient costs in forward steps: our physics beside Brax's own, in turn in one process.
 
-python experiments/bench/gradient_cost.py [--envs ant hopper] [--sizes 64 1024] [--rounds 3]
+python experiments/bench/gradient_cost.py [--envs ant hopper ant_push] [--sizes 64 1024] [--rounds 3]
 
 Each program steps a task for 16 steps from reset states under uniform actions; the gradient is that of
 the rewards' sum with respect to the actions. Brax's side is its environment as shipped, differentiated
@@ -16,6 +16,7 @@ from typing import Any
 import jax
 
 from rpgjax.envs import registry
+from rpgjax.envs.ant_mazes import ant_push
 from rpgjax.envs.quiet import quiet_brax, quiet_models
 from rpgjax.training.runs import origin
 
@@ -26,9 +27,12 @@ with quiet_brax():
 
 HORIZON = 16
 BACKEND = "spring"
+OURS = {"ant_push": ant_push}  # tasks that Brax does not have, on its own physics
 SIDES = {
     "rpgjax": lambda name: registry.make(name, BACKEND),
-    "brax": lambda name: envs.get_environment(name, backend=BACKEND),
+    "brax": lambda name: (
+        OURS[name](BACKEND) if name in OURS else envs.get_environment(name, backend=BACKEND)
+    ),
 }
 
 

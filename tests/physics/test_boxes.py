@@ -10,7 +10,7 @@ import pytest
 from brax.envs.base import PipelineEnv
 from brax.io import mjcf
 
-from rpgjax.envs.ant_mazes import PUSH, ant_push, model
+from rpgjax.envs.ant_mazes import MAZE, PUSH, Maze, ant_push, model
 from rpgjax.physics.backends import differentiable, unsupported
 from rpgjax.physics.boxes import Box, closest, most_at_once, nearest
 from rpgjax.physics.components import IDENTITY
@@ -167,9 +167,13 @@ def test_the_gradient_through_walls_and_the_block_is_the_slope() -> None:
     assert np.mean(smooth) > 0.97
 
 
+@pytest.mark.parametrize("maze", [PUSH, MAZE])
+def test_the_ants_mazes_are_not_left_to_brax(maze: Maze) -> None:
+    assert unsupported(mjcf.loads(model(maze))) is None
+
+
 def test_boxes_that_rub_differently_are_left_to_brax() -> None:
     sys = mjcf.loads(model(PUSH))
-    assert unsupported(sys) is None
     friction = np.array(sys.geom_friction)
     friction[1, 0] = 2.0
     assert "differ in friction" in unsupported(sys.replace(geom_friction=friction))
