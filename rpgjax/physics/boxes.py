@@ -159,11 +159,12 @@ def _box(sys: System, box: int, centre: np.ndarray) -> Box:
 def most_at_once(boxes: tuple[Box, ...], radius: float) -> int:
     """How many of some boxes a sphere can touch at once, or more.
 
-    Where some upright boxes meet, the lowest corner of what they share has each of its coordinates from
-    the lowest corner of one of them: it is enough to count there.
+    Counted of boxes that are larger by the radius, each in an upright one. Where some of these meet, the
+    lowest corner of what they share has each of its coordinates from the lowest corner of one of them:
+    it is enough to count there.
     """
     middle = np.array([box.centre for box in boxes])
-    reach = np.array([np.abs(np.array(box.axes)).T @ box.half for box in boxes]) + radius
+    reach = np.array([np.abs(np.array(b.axes)).T @ (np.array(b.half) + radius) for b in boxes])
     low, high = middle - reach - 1e-6, middle + reach + 1e-6
     corners = np.meshgrid(*(np.unique(low[:, axis]) for axis in range(3)), indexing="ij")
     points = np.stack([c.ravel() for c in corners], -1)[:, None]
@@ -236,9 +237,10 @@ def nearest(point: Vector, box: Box, one: Component = 1.0) -> tuple[jax.Array, V
     first = (x >= y) & (x >= z)
     faces = first, ~first & (y >= z), ~first & (y < z)
     shrink = 1.0 / jnp.where(inside, 1.0, length)
-    a, b, c = (
-        jnp.where(c < 0.0, -1.0, 1.0) * jnp.where(inside, face.astype(c.dtype), shrink * out)
-        for c, face, out in zip(local, faces, outside, strict=True)
-    )
+    away = [
+        jnp.where(side < 0.0, -1.0, 1.0)
+        * jnp.where(inside, face.astype(length.dtype), shrink * out)
+        for side, face, out in zip(local, faces, outside, strict=True)
+    ]
     level = jnp.where(inside, jnp.maximum(jnp.maximum(x, y), z), length)
-    return fence((level, apply_transposed(box.axes, (a, b, c))), one)
+    return fence((level, apply_transposed(box.axes, (*away,))), one)

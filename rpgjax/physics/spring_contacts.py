@@ -65,7 +65,8 @@ def ground_kick(contacts: Contacts, body: Body, baumgarte: float, one: Component
     level = sub(dot(plus(body.state.position, centre), n), contacts.height)
     distance = jnp.asarray(sub(level, contacts.radius))
     arm = minus(centre, scale(add(contacts.radius, 0.5 * distance), n))
-    impulse, (arm,), touching = _impulse(contacts, n, distance, [(body, arm)], baumgarte, one)
+    sides, exists = [(body, arm)], contacts.exists
+    impulse, (arm,), touching = _impulse(contacts, n, distance, sides, exists, baumgarte, one)
     kick = Kick(*fence((impulse, cross(arm, impulse)), one), touching.astype(distance.dtype))
     if contacts.slots > 1:
         kick = jax.tree.map(lambda c: jnp.sum(c, axis=0), kick)
@@ -92,26 +93,26 @@ def box_kick(
     """
     links = jnp.asarray(every[0].position[0]).shape[0]
     rows, link = contacts.rows, contacts.link
-    body = Body(*_rows(every, rows), contacts.inverse_mass, spins[0])
+    body, other = Body(*_rows(every, rows), contacts.inverse_mass, spins[0]), None
     centre = apply(body.matrix, contacts.centre)
     place = plus(body.state.position, centre)
-    if link is None:
-        place = fence(place, one)
-        level, n = nearest(place, closest(place, contacts.boxes, contacts.most), one)
-    else:
+    if link is not None:
         other = Body(*_rows(every, (link,)), contacts.box_mass, spins[1])
-        from_box = minus(body.state.position, other.state.position)
-        place = fence(apply_transposed(other.matrix, plus(from_box, centre)), one)
-        level, n = nearest(place, closest(place, contacts.boxes, contacts.most), one)
+        place = apply_transposed(other.matrix, minus(place, other.state.position))
+    place = fence(place, one)
+    level, n = nearest(place, closest(place, contacts.boxes, contacts.most), one)
+    if other is not None:
         n = fence(apply(other.matrix, n), one)
     distance = jnp.asarray(sub(level, contacts.radius))
     arm = minus(centre, scale(add(contacts.radius, 0.5 * distance), n))
-    sides = [(body, arm)] if link is None else [(body, arm), (other, plus(from_box, arm))]
-    impulse, arms, touching = _impulse(contacts, n, distance, sides, baumgarte, one)
+    sides = [(body, arm)]
+    if other is not None:
+        sides.append((other, minus(plus(body.state.position, arm), other.state.position)))
+    impulse, arms, touching = _impulse(contacts, n, distance, sides, None, baumgarte, one)
     touches = touching.astype(distance.dtype)
     kick = Kick(*fence((impulse, cross(arms[0], impulse)), one), touches)
     kick = jax.tree.map(lambda c: accumulate(c, rows, links), kick)
-    if link is None:
+    if other is None:
         return kick
     back = scale(-1.0, impulse)
     theirs = Kick(*fence((back, cross(arms[1], back)), one), touches)
@@ -143,6 +144,7 @@ def _impulse(
     n: Vector,
     distance: jax.Array,
     sides: list[tuple[Body, Vector]],
+    exists: np.ndarray | None,
     baumgarte: float,
     one: Component,
 ) -> tuple[Vector, list[Vector], jax.Array]:
@@ -153,6 +155,7 @@ def _impulse(
         n: from the second body, or the world, to the first.
         distance: between the surfaces.
         sides: one body or two, and where the contacts are, seen from their centres of mass.
+        exists: 1 for contacts, 0 for what only fills up an array; None where all are contacts.
         baumgarte: speed per metre of penetration at which bodies are pushed apart.
         one: see :func:`components.fence`.
     """
@@ -174,7 +177,6 @@ def _impulse(
             ]
         )
 
-    exists = contacts.exists if isinstance(contacts, Contacts) else None
     push = neg(mul(contacts.restitution, approach)) - mul(baumgarte, distance)
     push = push / resistance(n)
     speed = safe_length(slip)
