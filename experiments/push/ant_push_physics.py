@@ -1,11 +1,12 @@
 """AntPush through the simulator, paid for novelty: does it find the way around the block?
 
-python experiments/push/ant_push_physics.py              seeds 0 and 1, what has no results yet
+python experiments/push/ant_push_physics.py              seeds 0, 1 and 2, what has no results yet
 python experiments/push/ant_push_physics.py --seeds 0    only this one
 python experiments/push/ant_push_physics.py --together   eight seeds of a few settings at once, for a GPU
 python experiments/push/ant_push_physics.py --report     only the figure and the table
 
-RPG through physics (`rpg_physics`) with a flow, a continuous z and novelty of where ant and block are.
+RPG through physics (`rpg_physics`) with a flow, z one of four by soft Q, told from where ant and block
+are, and novelty of these.
 Each seed is a run of its own in runs/push, which goes on where it was stopped. In the end episodes are
 played from starts further and further to the left, where the way around begins. --together keeps nothing
 but results, which it writes again at every evaluation.
@@ -43,10 +44,17 @@ FOLDER = Path(__file__).parent
 RUNS = Path("runs") / "push"
 SETTINGS: dict[str, Any] = {
     "head": "flow",
+    "latent": "discrete",
+    "latent_size": 4,
+    "latent_choice": "soft_q",
+    "latent_entropy": 300.0,
+    "latent_entropy_floor": 0.03,
+    "information": 1.0,
+    "information_floor": 0.0,
+    "information_about": "objects",
     "novelty_scale": 0.5,
     "novelty_floor": 0.0,
-    "information": 0.002,
-    "weights_decay_steps": 300_000,
+    "weights_decay_steps": 600_000,
     "regularizer_decay_steps": 400_000,
     "eval_every": 800,
     "eval_episodes": 32,
@@ -204,7 +212,7 @@ def draw() -> None:
 def main() -> None:
     """Trains what has no results yet, then reports."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", type=int, nargs="+", help="0 and 1; together, 0 to 7")
+    parser.add_argument("--seeds", type=int, nargs="+", help="0, 1 and 2; together, 0 to 7")
     parser.add_argument("--together", action="store_true", help="some settings, as one program")
     parser.add_argument("--updates", type=int, help="of them; the preset's by default")
     parser.add_argument("--report", action="store_true", help="only the figure and the table")
@@ -212,7 +220,7 @@ def main() -> None:
     if arguments.together:
         train_together(arguments.seeds or list(range(8)), arguments.updates)
     elif not arguments.report:
-        for seed in arguments.seeds or [0, 1]:
+        for seed in arguments.seeds or [0, 1, 2]:
             if not results(seed).exists():
                 train(seed)
     draw()
