@@ -1,6 +1,6 @@
 """Contacts as velocity impulses: what ground, walls and blocks do to the links of the spring physics."""
 
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -27,10 +27,9 @@ from rpgjax.physics.components import (
     total,
 )
 from rpgjax.physics.ground import Contacts
-from rpgjax.physics.rows import accumulate, take
+from rpgjax.physics.rows import accumulate
 from rpgjax.physics.spring_joints import Bodies
-
-Tree = TypeVar("Tree")
+from rpgjax.physics.trees import of_parents
 
 
 class Body(NamedTuple):
@@ -93,11 +92,11 @@ def box_kick(
     """
     links = jnp.asarray(every[0].position[0]).shape[0]
     rows, link = contacts.rows, contacts.link
-    body, other = Body(*_rows(every, rows), contacts.inverse_mass, spins[0]), None
+    body, other = Body(*of_parents(every, rows), contacts.inverse_mass, spins[0]), None
     centre = apply(body.matrix, contacts.centre)
     place = plus(body.state.position, centre)
     if link is not None:
-        other = Body(*_rows(every, (link,)), contacts.box_mass, spins[1])
+        other = Body(*of_parents(every, (link,)), contacts.box_mass, spins[1])
         place = apply_transposed(other.matrix, minus(place, other.state.position))
     place = fence(place, one)
     level, n = nearest(place, closest(place, contacts.boxes, contacts.most), one)
@@ -119,10 +118,6 @@ def box_kick(
     return jax.tree.map(
         lambda a, b: a + accumulate(jnp.sum(b, axis=0, keepdims=True), (link,), links), kick, theirs
     )
-
-
-def _rows(tree: Tree, rows: tuple[int, ...]) -> Tree:
-    return jax.tree.map(lambda x: take(x, rows), tree)
 
 
 def averaged(kicks: list[Kick], slots: int) -> tuple[Vector, Vector]:
@@ -195,10 +190,8 @@ def _impulse(
 
 def _that_touch(contacts: Contacts, body: Body) -> Body:
     """The rows of a group that have contacts, with an axis for the slots where there are several."""
-    if (rows := contacts.rows) is not None:
-        mass = body.inverse_mass
-        mass = mass[list(rows)] if isinstance(mass, np.ndarray) else mass
-        body = Body(*_rows((body.state, body.matrix), rows), mass, body.spin)
+    state, matrix, mass, spin = body
+    body = Body(*of_parents((state, matrix, mass), contacts.rows), spin)
     if contacts.slots == 1:
         return body
     return jax.tree.map(lambda c: c if isinstance(c, float) else c[None], body)
