@@ -83,7 +83,7 @@ TASKS = {
         2_000_000,
         lambda r: bool(r.max() > 0),
         {"rpg": 1.0, "mbsac": 0.34},
-        {"information": 0.005},
+        {"information": 0.005, "paid_share": 0.5},
         slice(2, 6),
         0.45,
     ),

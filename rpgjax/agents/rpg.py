@@ -13,6 +13,12 @@ import jax.numpy as jnp
 from brax.envs import Env
 
 from rpgjax.agents.agent import Agent, Posterior, policy
+from rpgjax.agents.paid_episodes import (
+    PaidEpisodes,
+    no_paid_episodes,
+    paid_segments,
+    with_window,
+)
 from rpgjax.agents.rpg_config import RPGConfig
 from rpgjax.agents.rpg_learning import learn_model, learn_policy
 from rpgjax.agents.rpg_parts import (
@@ -34,6 +40,7 @@ class RPGState(NamedTuple):
     learner: Learner
     rollout: RolloutState
     replay: Any
+    paid: PaidEpisodes  # where in replay they are
     updates: Array  # () int32, of the model, so far
     env_steps: Array  # () int32
     key: Key
@@ -49,17 +56,20 @@ def rpg(env: Env, config: RPGConfig = RPGConfig()) -> Agent:
         raise ValueError(
             f"horizon ({config.horizon}) must not exceed steps_per_call ({config.steps_per_call})"
         )
+    if not 0.0 <= config.paid_share <= 1.0:
+        raise ValueError(f"paid_share ({config.paid_share}) must be between 0 and 1")
     if config.updates_per_call % 2:
         raise ValueError(f"updates_per_call ({config.updates_per_call}) must be even")
     world = episodes(env, config.episode_length, config.bank_size)
     parts = make_parts(world, config)
+    held = config.replay_size // config.num_envs  # steps of every environment
     replay = flashbax.make_trajectory_buffer(
         add_batch_size=config.num_envs,
         sample_batch_size=config.batch_size,
         sample_sequence_length=config.horizon,
         period=1,
         min_length_time_axis=config.horizon,
-        max_length_time_axis=config.replay_size // config.num_envs,
+        max_length_time_axis=held,
     )
 
     def seen(model: Params) -> Normalise:
@@ -79,16 +89,17 @@ def rpg(env: Env, config: RPGConfig = RPGConfig()) -> Agent:
         rollout = start(parts.head, world, learner.actor, look, rollout_key, config.num_envs)
         steps = jax.eval_shape(lambda: segment_of(collect(learner, rollout, key)[1]))
         example = jax.tree.map(lambda x: jnp.zeros(x.shape[2:], x.dtype), steps)
-        return RPGState(learner, rollout, replay.init(example), jnp.int32(0), jnp.int32(0), key)
+        stored, paid = replay.init(example), no_paid_episodes(config.num_envs)
+        return RPGState(learner, rollout, stored, paid, jnp.int32(0), jnp.int32(0), key)
 
-    def learn(stored: Any, carry: tuple[Learner, Array], key: Key):
+    def learn(stored: Any, paid: PaidEpisodes, carry: tuple[Learner, Array], key: Key):
         """Two updates of the model, and one of the policy from where the second started."""
         model_key, policy_key = jax.random.split(key)
 
         def of_model(carry: tuple[Learner, Array], key: Key):
             learner, updates = carry
             sample_key, learn_key = jax.random.split(key)
-            segment = sample(stored, sample_key)
+            segment = sample(stored, paid, sample_key)
             learner, metrics = learn_model(parts, config, learner, segment, updates, learn_key)
             return (learner, updates + 1), (segment, metrics)
 
@@ -97,22 +108,37 @@ def rpg(env: Env, config: RPGConfig = RPGConfig()) -> Agent:
         learner, more = learn_policy(parts, config, carry[0], segment, policy_key)
         return (learner, carry[1]), metrics | more
 
-    def sample(stored: Any, key: Key) -> Segment:
-        """Segments (H, B, ...)."""
+    def sample(stored: Any, paid: PaidEpisodes, key: Key) -> Segment:
+        """Segments (H, B, ...), drawn evenly; the first `paid_share` of them from paid episodes."""
         with jax.numpy_rank_promotion("allow"):  # flashbax adds (B, 1) to (H,)
             batch = replay.sample(stored, key).experience
-        return jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), batch)
+        batch = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), batch)
+        count = round(config.paid_share * config.batch_size)
+        if count == 0:
+            return batch
+        own_key = jax.random.fold_in(key, 1)
+        env, first, exists = paid_segments(paid, own_key, count, config.horizon, held)
+        steps = (first[None] + jnp.arange(config.horizon)[:, None]) % held
+
+        def mixed(all_held: Array, drawn: Array) -> Array:
+            chosen = all_held[env[None], steps]
+            there = exists.reshape(1, count, *(1,) * (drawn.ndim - 2))
+            return drawn.at[:, :count].set(jnp.where(there, chosen, drawn[:, :count]))
+
+        return jax.tree.map(mixed, stored.experience, batch)
 
     def update(state: RPGState) -> tuple[RPGState, Metrics]:
         key, collect_key, learn_key, bank_key = jax.random.split(state.key, 4)
         rollout, window = collect(state.learner, state.rollout, collect_key)
         by_env = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), segment_of(window))
         stored = replay.add(state.replay, by_env)
+        ended = window.terminated | window.truncated
+        paid = with_window(state.paid, window.reward, ended, config.horizon)
         env_steps = state.env_steps + config.steps_per_call * config.num_envs
 
         def learn_all(carry: tuple[Learner, Array]):
             keys = jax.random.split(learn_key, config.updates_per_call // 2)
-            carry, metrics = jax.lax.scan(lambda c, k: learn(stored, c, k), carry, keys)
+            carry, metrics = jax.lax.scan(lambda c, k: learn(stored, paid, c, k), carry, keys)
             return carry, jax.tree.map(lambda x: x[-1], metrics)
 
         carry = (state.learner, state.updates)
@@ -120,9 +146,10 @@ def rpg(env: Env, config: RPGConfig = RPGConfig()) -> Agent:
         metrics |= {
             "train/reward_mean": jnp.mean(window.reward),
             "train/nonfinite_fraction": jnp.mean(~jnp.all(window.finite, axis=0)),
+            "train/paid_episodes": paid.count.astype(jnp.float32),
         }
         rollout = rollout._replace(bank=world.refresh_bank(rollout.bank, bank_key))
-        return RPGState(learner, rollout, stored, updates, env_steps, key), metrics
+        return RPGState(learner, rollout, stored, paid, updates, env_steps, key), metrics
 
     def posterior(state: RPGState) -> Posterior:
         look, encoder = seen(state.learner.model), state.learner.encoder

@@ -1,5 +1,6 @@
 """RPG with a world model: what is replayed, imagined, valued, and what may touch what."""
 
+import sys
 from dataclasses import replace
 
 import jax
@@ -108,6 +109,34 @@ def test_replay_holds_terminal_observations_and_each_episodes_own_latent():
     assert not np.any(follows[ended[:, :-1]]), "the terminal observation, not the reset one"
     same = np.all(held.latent[:, :-1] == held.latent[:, 1:], axis=-1)
     np.testing.assert_array_equal(same, ~ended[:, :-1])
+
+
+def test_a_share_of_a_batch_is_of_paid_episodes(monkeypatch):
+    seen = []
+
+    def watched(parts, config, learner, segment, updates, key):
+        jax.debug.callback(lambda reward: seen.append(np.asarray(reward)), segment.reward)
+        return learn_model(parts, config, learner, segment, updates, key)
+
+    class SeldomPaid(type(TASK)):
+        """Pays where the mass is far to the right, which is where few episodes are."""
+
+        def transition(self, state, action):
+            outcome = super().transition(state, action)
+            return outcome._replace(reward=(outcome.state[0] > -0.55).astype(jnp.float32))
+
+    monkeypatch.setattr(sys.modules["rpgjax.agents.rpg"], "learn_model", watched)
+    config = replace(TINY, paid_share=0.5, replay_size=1200, warm_up=600)
+    agent = rpg(SeldomPaid(), config)
+    state = jax.jit(agent.init)(jax.random.key(0))
+    update = jax.jit(agent.update)
+    for _ in range(55):
+        state, metrics = update(state)
+    jax.effects_barrier()
+    paid = [(reward[:, :4].max(0).mean(), reward[:, 4:].max(0).mean()) for reward in seen]
+    assert 0 < metrics["train/paid_episodes"] < 100
+    first, others = np.mean(paid, axis=0)
+    assert first > 3 * others
 
 
 def test_segments_count_up_to_their_first_end():
