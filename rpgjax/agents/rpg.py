@@ -109,7 +109,11 @@ def rpg(env: Env, config: RPGConfig = RPGConfig()) -> Agent:
         return (learner, carry[1]), metrics | more
 
     def sample(stored: Any, paid: PaidEpisodes, key: Key) -> Segment:
-        """Segments (H, B, ...), drawn evenly; the first `paid_share` of them from paid episodes."""
+        """Segments (H, B, ...), drawn evenly; the first `paid_share` of them from paid episodes.
+
+        These keep the latents of those that they take the place of. Targets are imagined, so that any
+        z may be told what a step led to; the z that was paid will not be drawn again.
+        """
         with jax.numpy_rank_promotion("allow"):  # flashbax adds (B, 1) to (H,)
             batch = replay.sample(stored, key).experience
         batch = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), batch)
@@ -120,12 +124,15 @@ def rpg(env: Env, config: RPGConfig = RPGConfig()) -> Agent:
         env, first, exists = paid_segments(paid, own_key, count, config.horizon, held)
         steps = (first[None] + jnp.arange(config.horizon)[:, None]) % held
 
-        def mixed(all_held: Array, drawn: Array) -> Array:
-            chosen = all_held[env[None], steps]
+        def mixed(drawn: Array, own: Array) -> Array:
             there = exists.reshape(1, count, *(1,) * (drawn.ndim - 2))
-            return drawn.at[:, :count].set(jnp.where(there, chosen, drawn[:, :count]))
+            return drawn.at[:, :count].set(jnp.where(there, own, drawn[:, :count]))
 
-        return jax.tree.map(mixed, stored.experience, batch)
+        own = jax.tree.map(lambda x: x[env[None], steps], stored.experience)
+        if batch.latent is not None:
+            first_latent = jnp.broadcast_to(batch.latent[:1, :count], own.latent.shape)
+            own = own._replace(latent=first_latent)
+        return jax.tree.map(mixed, batch, own)
 
     def update(state: RPGState) -> tuple[RPGState, Metrics]:
         key, collect_key, learn_key, bank_key = jax.random.split(state.key, 4)
