@@ -1,8 +1,9 @@
 """Which episodes of replay were paid, so that what pays seldom is not drawn as seldom.
 
 Where one episode in thousands is paid, a batch drawn evenly from all steps holds nothing of it. A list of
-the newest paid episodes lets a share of each batch come from these, as in learning from demonstrations
-(RLPD, Ball et al., ICML 2023), with the agent's own successes for demonstrations.
+the first paid episodes lets a share of each batch come from these, as in learning from demonstrations
+(RLPD, Ball et al., ICML 2023), with the agent's own successes for demonstrations. When the list is full,
+what pays is seldom no more, and nothing is drawn from it.
 """
 
 from typing import NamedTuple
@@ -16,12 +17,12 @@ KEPT = 1000  # episodes
 
 
 class PaidEpisodes(NamedTuple):
-    """The newest paid episodes, in steps of their environment since training began."""
+    """The first paid episodes, in steps of their environment since training began."""
 
     env: Array  # (KEPT,) int32
     end: Array  # (KEPT,) int32, when the last step was
     length: Array  # (KEPT,) int32, in steps
-    count: Array  # () int32, so far, those that were forgotten too
+    count: Array  # () int32, so far, those that are not listed too
     time: Array  # () int32, steps of each environment so far
     rewards: Array  # (env,) of the episode that goes on, summed
     steps: Array  # (env,) int32, of the episode that goes on
@@ -54,8 +55,8 @@ def with_window(paid: PaidEpisodes, reward: Array, ended: Array, least: int) -> 
     end = jnp.broadcast_to(times[:, None], reward.shape)
     env = jnp.broadcast_to(jnp.arange(reward.shape[1], dtype=jnp.int32), reward.shape)
     flat = kept.reshape(-1)
-    place = (paid.count + jnp.cumsum(flat, dtype=jnp.int32) - 1) % KEPT
-    place = jnp.where(flat, place, KEPT)  # nowhere
+    place = paid.count + jnp.cumsum(flat, dtype=jnp.int32) - 1
+    place = jnp.where(flat, place, KEPT)  # which is nowhere, as is all beyond
 
     def put(held: Array, new: Array) -> Array:
         return held.at[place].set(new.reshape(-1), mode="drop")
@@ -77,13 +78,14 @@ def paid_segments(
     """Segments of `horizon` steps within paid episodes: environments (count,), first steps, which exist.
 
     Every listed episode is as likely as the others, and so is every place in it. A segment does not
-    exist where nothing was paid yet, or where replay, which holds the last `held` steps of every
-    environment, has forgotten its episode's beginning.
+    exist where nothing was paid yet, where the list is full, or where replay, which holds the last
+    `held` steps of every environment, has forgotten its episode's beginning.
     """
     which_key, where_key = jax.random.split(key)
     which = jax.random.randint(which_key, (count,), 0, jnp.clip(paid.count, 1, KEPT))
     length, end = paid.length[which], paid.end[which]
     offset = jax.random.randint(where_key, (count,), 0, jnp.maximum(length - horizon, 0) + 1)
     begin = end - length + 1
-    exists = (paid.count > 0) & (begin >= paid.time - held)
+    seldom = (paid.count > 0) & (paid.count < KEPT)
+    exists = seldom & (begin >= paid.time - held)
     return paid.env[which], begin + offset, exists

@@ -17,7 +17,7 @@ class RPGConfig:
     replay_size: int = 800_000  # environment steps
     warm_up: int = 1000  # environment steps before the first update
     batch_size: int = 512  # segments
-    paid_share: float = 0.0  # of them, from episodes that were paid, once there are any
+    paid_share: float = 0.0  # of them, from paid episodes, while these are few
     horizon: int = 3  # H, of segments and of imagined rollouts
     discount: Traced = 0.99
     head: Literal["gaussian", "flow"] = "gaussian"

@@ -47,13 +47,15 @@ def test_lists_the_episodes_that_were_paid_across_windows():
     assert sorted(map(tuple, got.tolist())) == sorted(expected)
 
 
-def test_the_newest_take_the_places_of_the_oldest(monkeypatch):
+def test_nothing_is_drawn_once_the_list_is_full(monkeypatch):
     monkeypatch.setattr(paid_episodes, "KEPT", 2)
-    paid = no_paid_episodes(1)
+    paid, there = no_paid_episodes(1), []
     for _ in range(3):  # one episode of three steps in each window
         paid = with_window(paid, jnp.ones((3, 1)), jnp.array([[False], [False], [True]]), LEAST)
+        there.append(bool(paid_segments(paid, jax.random.key(0), 1, 3, held=100)[2].all()))
+    assert there == [True, False, False]
     assert int(paid.count) == 3
-    assert sorted(np.asarray(paid.end).tolist()) == [5, 8]
+    assert np.asarray(paid.end).tolist() == [2, 5]
 
 
 def test_segments_lie_within_paid_episodes_and_are_all_drawn():
