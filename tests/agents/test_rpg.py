@@ -111,11 +111,11 @@ def test_replay_holds_terminal_observations_and_each_episodes_own_latent():
     np.testing.assert_array_equal(same, ~ended[:, :-1])
 
 
-def test_a_share_of_a_batch_is_of_paid_episodes(monkeypatch):
+def test_a_share_of_a_batch_is_of_paid_episodes_under_the_latents_of_others(monkeypatch):
     seen = []
 
     def watched(parts, config, learner, segment, updates, key):
-        jax.debug.callback(lambda reward: seen.append(np.asarray(reward)), segment.reward)
+        jax.debug.callback(lambda *both: seen.append(both), segment.reward, segment.latent)
         return learn_model(parts, config, learner, segment, updates, key)
 
     class SeldomPaid(type(TASK)):
@@ -133,10 +133,14 @@ def test_a_share_of_a_batch_is_of_paid_episodes(monkeypatch):
     for _ in range(55):
         state, metrics = update(state)
     jax.effects_barrier()
-    paid = [(reward[:, :4].max(0).mean(), reward[:, 4:].max(0).mean()) for reward in seen]
-    assert 0 < metrics["train/paid_episodes"] < 100
+    paid = [(reward[:, :4].max(0).mean(), reward[:, 4:].max(0).mean()) for reward, _ in seen]
+    count = metrics["train/paid_episodes"]
+    assert 0 < count < 100
     first, others = np.mean(paid, axis=0)
     assert first > 3 * others
+    latents = np.stack([latent for _, latent in seen])[:, :, :4]  # (update, H, segment, z)
+    assert np.all(latents == latents[:, :1]), "a segment has one latent"
+    assert len(np.unique(latents[:, 0].reshape(-1, 2), axis=0)) > 2 * count, "and not the paid one"
 
 
 def test_segments_count_up_to_their_first_end():
