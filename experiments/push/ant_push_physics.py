@@ -56,6 +56,8 @@ SETTINGS: dict[str, Any] = {
     "novelty_floor": 0.0,
     "weights_decay_steps": 600_000,
     "regularizer_decay_steps": 400_000,
+    "learning_rate_floor": 0.02,
+    "learning_rate_decay_steps": 1_000_000,
     "eval_every": 800,
     "eval_episodes": 32,
 }
@@ -65,7 +67,10 @@ MEMBERS: dict[str, tuple[str, dict[str, float]]] = {  # of the sweep: labels; wh
     "discount": ("discount 0.998", {"discount": 0.998}),
     "regularizers": ("half the regularizers", {"c_past": 0.1, "c_uniform": 0.1}),
 }
-BEFORE = FOLDER / "results_continuous" / "ant_push-seed*.json"  # z ~ N(0, I) in 12-d
+BEFORE = {  # labels; folders
+    "one of four, rates falling to a fifth by 1.2M": "results_rates",
+    "12-d, rates falling to a fifth by 1.2M": "results_continuous",
+}
 MANY = 128  # episodes of the sweep's evaluations
 LEFT, EPISODES = (0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 7.0), 64  # m, and from each
 PAPER = 0.73  # success after 1M environment steps, Huang et al., ICML 2023
@@ -156,7 +161,11 @@ def table() -> str:
         "| sampled | minutes |",
         "|---" * 8 + "|",
     ]
-    for label, mine in (("one of four", seeds), ("12-d, before", read_seeds(BEFORE))):
+    shown = {"one of four": seeds} | {
+        label: read_seeds(FOLDER / folder / "ant_push-seed*.json")
+        for label, folder in BEFORE.items()
+    }
+    for label, mine in shown.items():
         minutes = np.mean([seed["wall_seconds"] for seed in mine]) / 60.0
         lines.append(f"| {label} | {ends(mine)} | {minutes:.0f} |")
     far = [[seed["success_from_left"][f"{left:g}"] for seed in seeds] for left in LEFT]

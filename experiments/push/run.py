@@ -62,6 +62,12 @@ SIZES: dict[str, dict[str, Any]] = {
     "small": SMALL_RPG | {"batch_size": 64, "novelty_width": 128},
     "paper": {},
 }
+RESULTS = {  # folders of results, and what is in them
+    "small": "small",
+    "share": "small, paid episodes drawn to the end, one H200",
+    "even": "small, drawn evenly",
+    "paper": "paper",
+}
 AT_ONCE = {"num_envs": 40, "updates_per_call": 80}  # 10 steps of each in a call: one update for 5
 
 
@@ -193,11 +199,11 @@ def table() -> str:
         "| at 0.95 after | the paper's, at | places | steps/s |",
         "|---" * 9 + "|",
     ]
-    for sizes in SIZES:
+    for folder, kind in RESULTS.items():
         for env, task in TASKS.items():
             for name, (label, _) in VARIANTS.items():
-                if seeds := read(env, name, sizes):
-                    lines.append(_row(f"{task.label}, {sizes}", label, seeds, task, name))
+                if seeds := read(env, name, folder):
+                    lines.append(_row(f"{task.label}, {kind}", label, seeds, task, name))
     return "\n".join(lines)
 
 
@@ -224,23 +230,34 @@ def _millions(steps: int | None) -> str:
 
 
 def draw() -> None:
-    """Success over steps, a line for each seed."""
-    found = [env for env in TASKS if any(read(env, name) for name in VARIANTS)]
+    """Success over steps, a line for each seed, a panel for each folder of results."""
+    found = [
+        (env, folder)
+        for env in TASKS
+        for folder in RESULTS
+        if any(read(env, name, folder) for name in VARIANTS)
+    ]
     if not found:
         return
     figure, axes = plt.subplots(
-        1, len(found), figsize=(6.0 * len(found), 4), squeeze=False, layout="constrained"
+        1,
+        len(found),
+        figsize=(4.5 * len(found), 4),
+        squeeze=False,
+        sharey=True,
+        layout="constrained",
     )
-    for axis, env in zip(axes[0], found, strict=True):
+    for axis, (env, folder) in zip(axes[0], found, strict=True):
         for index, (name, (label, _)) in enumerate(VARIANTS.items()):
-            for number, seed in enumerate(read(env, name)):
+            for number, seed in enumerate(read(env, name, folder)):
                 steps = np.array(seed["env_steps"]) / 1e6
                 shown = label if number == 0 else None
                 axis.plot(steps, np.array(seed["success"], float), color=f"C{index}", label=shown)
-        axis.set(xlabel="environment steps (millions)", ylabel="success", ylim=(-0.02, 1.02))
-        axis.set_title(TASKS[env].label)
+        axis.set(xlabel="environment steps (millions)", ylim=(-0.02, 1.02))
+        axis.set_title(f"{TASKS[env].label}\n{RESULTS[folder]}", fontsize=10)
         axis.grid(alpha=0.3)
         axis.legend(frameon=False)
+    axes[0, 0].set_ylabel("success")
     figure.savefig(FOLDER / "success.png", dpi=110)
 
 
