@@ -52,7 +52,7 @@ from rpgjax.physics.spatial import (
     upper_product,
     without,
 )
-from rpgjax.physics.trees import of_parents, to_parents
+from rpgjax.physics.trees import at_rows, to_parents
 
 Rows: TypeAlias = list[jax.Array]
 """A branch's coordinates, (rows, batch) each."""
@@ -99,7 +99,7 @@ def place_links(branches: Sequence[Branch], q: jax.Array, one: Component) -> lis
             continue
         base = Placed(ZERO, (1.0, 0.0, 0.0, 0.0), IDENTITY, ())
         if branch.parent is not None:
-            base = of_parents(placed[branch.parent]._replace(axes=()), branch.parent_rows)
+            base = at_rows(placed[branch.parent]._replace(axes=()), branch.parent_rows)
         quaternion = quaternion_product(base.rotation, branch.turn)
         matrix = rotation(quaternion)
         point = plus(base.position, apply(base.matrix, branch.offset))
@@ -142,7 +142,7 @@ def move_links(
         velocity, drift = NOTHING, spatial(ZERO, scale(-1.0, gravity))
         if branch.parent is not None:
             above = moving[branch.parent]
-            velocity, drift = of_parents((above.velocity, above.drift), branch.parent_rows)
+            velocity, drift = at_rows((above.velocity, above.drift), branch.parent_rows)
         turns = [turning(axis, minus(point, origin)) for axis, point in where.axes]
         if not branch.dofs:  # x, y, z of the world, then about the link's own axes
             slides = [spatial(ZERO, axis) for axis in IDENTITY]
@@ -258,7 +258,7 @@ def accelerations(
     for index, (branch, way) in enumerate(zip(branches, reversed(ways), strict=True)):
         motion_now = NOTHING
         if branch.parent is not None:
-            motion_now = of_parents(reached[branch.parent], branch.parent_rows)
+            motion_now = at_rows(reached[branch.parent], branch.parent_rows)
         beyond = reached[ties[index].to] if index in ties else NOTHING
         found = []
         for motion, (pull, pull_back, inverse, left) in zip(

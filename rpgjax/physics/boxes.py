@@ -190,16 +190,14 @@ def closest(point: Vector, boxes: tuple[Box, ...], most: int) -> Box:
     chosen = []
     for _ in range(most):
         lowest = functools.reduce(jnp.minimum, levels)
-        found, numbers = jnp.zeros(lowest.shape, bool), None
+        found = jnp.zeros(lowest.shape, bool)
+        numbers = [jnp.zeros_like(lowest)] * len(jax.tree.leaves(boxes[0]))
         for i, box in enumerate(boxes):
             here = (levels[i] == lowest) & ~found
             found = found | here
             levels[i] = jnp.where(here, jnp.inf, levels[i])
-            mine = jax.tree.leaves(box)
-            if numbers is None:
-                numbers = [jnp.full_like(lowest, value) for value in mine]
-            else:
-                numbers = [jnp.where(here, v, old) for v, old in zip(mine, numbers, strict=True)]
+            mine = zip(jax.tree.leaves(box), numbers, strict=True)
+            numbers = [jnp.where(here, value, old) for value, old in mine]
         chosen.append(numbers)
     structure = jax.tree.structure(boxes[0])
     same = [len(set(values)) == 1 for values in zip(*map(jax.tree.leaves, boxes), strict=True)]

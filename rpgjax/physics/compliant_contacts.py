@@ -30,7 +30,7 @@ from rpgjax.physics.spatial import (
     scaled_identity,
     times,
 )
-from rpgjax.physics.trees import of_parents
+from rpgjax.physics.trees import at_rows
 
 
 def of_the_ground(
@@ -43,7 +43,7 @@ def of_the_ground(
 ) -> tuple[Inertia, Spatial]:
     """What contacts with planes add to a link's inertia, and their wrench on it at the speed as it is."""
     known, count = branch.contacts, len(branch.links)
-    position, matrix, velocity = of_parents(
+    position, matrix, velocity = at_rows(
         (where.position, where.matrix, moving.velocity), known.rows
     )
     if known.slots > 1:

@@ -51,7 +51,7 @@ from rpgjax.physics.spring_contacts import (
 from rpgjax.physics.spring_joints import Bodies, joint_force, relate
 from rpgjax.physics.spring_spin import Spin
 from rpgjax.physics.spring_system import Joints, SpringSystem
-from rpgjax.physics.trees import of_parents, to_parents
+from rpgjax.physics.trees import at_rows, to_parents
 
 Links: TypeAlias = tuple[Bodies, ...]
 """State of a whole system: one entry per group, in the order of ``SpringSystem.joints``."""
@@ -67,7 +67,7 @@ def _parent(joints: Joints, links: Links, matrices: list[Matrix]) -> tuple[Bodie
     if joints.parent is None:
         return WORLD, IDENTITY
     parent, matrix = links[joints.parent], matrices[joints.parent]
-    return of_parents((parent, matrix), joints.parent_rows)
+    return at_rows((parent, matrix), joints.parent_rows)
 
 
 def _forces(

@@ -29,7 +29,7 @@ from rpgjax.physics.components import (
 from rpgjax.physics.ground import Contacts
 from rpgjax.physics.rows import accumulate
 from rpgjax.physics.spring_joints import Bodies
-from rpgjax.physics.trees import of_parents
+from rpgjax.physics.trees import at_rows
 
 
 class Body(NamedTuple):
@@ -92,11 +92,11 @@ def box_kick(
     """
     links = jnp.asarray(every[0].position[0]).shape[0]
     rows, link = contacts.rows, contacts.link
-    body, other = Body(*of_parents(every, rows), contacts.inverse_mass, spins[0]), None
+    body, other = Body(*at_rows(every, rows), contacts.inverse_mass, spins[0]), None
     centre = apply(body.matrix, contacts.centre)
     place = plus(body.state.position, centre)
     if link is not None:
-        other = Body(*of_parents(every, (link,)), contacts.box_mass, spins[1])
+        other = Body(*at_rows(every, (link,)), contacts.box_mass, spins[1])
         place = apply_transposed(other.matrix, minus(place, other.state.position))
     place = fence(place, one)
     level, n = nearest(place, closest(place, contacts.boxes, contacts.most), one)
@@ -191,7 +191,7 @@ def _impulse(
 def _that_touch(contacts: Contacts, body: Body) -> Body:
     """The rows of a group that have contacts, with an axis for the slots where there are several."""
     state, matrix, mass, spin = body
-    body = Body(*of_parents((state, matrix, mass), contacts.rows), spin)
+    body = Body(*at_rows((state, matrix, mass), contacts.rows), spin)
     if contacts.slots == 1:
         return body
     return jax.tree.map(lambda c: c if isinstance(c, float) else c[None], body)

@@ -11,12 +11,12 @@ from rpgjax.physics.components import Component, constant
 from rpgjax.physics.rows import accumulate, take
 
 
-def of_parents(tree: Any, rows: Sequence[int] | None) -> Any:
-    """What parents have, by row of their children's group.
+def at_rows(tree: Any, rows: Sequence[int] | None) -> Any:
+    """Components at these rows: what parents have, by row of their children's group, for instance.
 
     Args:
-        tree: components of the parents' group.
-        rows: each child's parent, by row; None where each row is its own parent, or all have the same.
+        tree: components of one group.
+        rows: to take, in this order; None where that is all of them, or one row that stands for all.
     """
     if rows is None:
         return tree
@@ -30,11 +30,11 @@ def of_parents(tree: Any, rows: Sequence[int] | None) -> Any:
 
 
 def to_parents(tree: Any, rows: Sequence[int] | None, children: int, parents: int) -> Any:
-    """Sums what children give to their parents: the transpose of :func:`of_parents`.
+    """Sums what children give to their parents: the transpose of :func:`at_rows`.
 
     Args:
         tree: components of the children's group.
-        rows: as above.
+        rows: each child's parent, by row; None where each row is its own parent, or all have the same.
         children: rows of their group.
         parents: rows of the parents' group.
     """
