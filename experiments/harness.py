@@ -183,6 +183,20 @@ def steps_held(replay: Any) -> int:
     return int(np.max(replay.current_index))
 
 
+def first_visits(cells: np.ndarray, shape: tuple[int, ...], when: np.ndarray) -> np.ndarray:
+    """When each cell of a grid was first entered, flat; inf: never.
+
+    Args:
+        cells: indices in the grid (..., n).
+        shape: of the grid, (n,).
+        when: broadcasts to (...).
+    """
+    numbers = np.ravel_multi_index(tuple(np.moveaxis(cells, -1, 0)), shape)
+    first = np.full(np.prod(shape), np.inf)
+    np.minimum.at(first, numbers, when)
+    return first
+
+
 def provenance(run: Any) -> dict[str, Any]:
     """Where a run's numbers come from."""
     from rpgjax.training.runs import origin

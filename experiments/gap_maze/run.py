@@ -30,6 +30,7 @@ from harness import (
     SMALL_RPG,
     cost,
     fill_readme,
+    first_visits,
     one_seed,
     provenance,
     read_seeds,
@@ -113,7 +114,7 @@ def train_together(members: list[tuple[str, int]], sizes: str) -> None:
         paths = seen(stage.state.replay)
         for (name, seed), path, content in zip(members, paths, contents, strict=True):
             keep(results(name, seed, sizes), path, content)
-        covered = ", ".join(f"{np.isfinite(first_visits(path)).mean():.2f}" for path in paths)
+        covered = ", ".join(f"{np.isfinite(first_entries(path)).mean():.2f}" for path in paths)
         print(f"update {stage.update}, {stage.seconds:.0f} s: {covered}", flush=True)
 
 
@@ -130,18 +131,16 @@ def keep(path: Path, positions: np.ndarray, content: dict[str, Any]) -> None:
     squares = np.histogram2d(*positions.reshape(-1, 2).T, bins=50, range=[[-5.0, 5.0]] * 2)[0]
     curve = {
         "env_steps": steps.tolist(),
-        "coverage": (first_visits(positions)[:, None] < steps // envs).mean(0).tolist(),
+        "coverage": (first_entries(positions)[:, None] < steps // envs).mean(0).tolist(),
         "squares": squares.astype(int).tolist(),
     }
     write(path, curve | content)
 
 
-def first_visits(positions: np.ndarray) -> np.ndarray:
+def first_entries(positions: np.ndarray) -> np.ndarray:
     """When each of the 100 squares was first entered, in steps of every environment; inf: never."""
-    x, y = np.clip(np.floor(positions + HALF), 0, 2 * HALF - 1).astype(int).transpose(2, 0, 1)
-    first = np.full((10, 10), np.inf)
-    np.minimum.at(first, (x, y), np.arange(positions.shape[1]))
-    return first.reshape(-1)
+    squares = np.clip(np.floor(positions + HALF), 0, 2 * HALF - 1).astype(int)
+    return first_visits(squares, (10, 10), np.arange(positions.shape[1]))
 
 
 def read(name: str, sizes: str) -> list[dict[str, Any]]:

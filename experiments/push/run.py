@@ -35,6 +35,7 @@ from harness import (
     SMALL_RPG,
     cost,
     fill_readme,
+    first_visits,
     one_seed,
     provenance,
     read_seeds,
@@ -167,24 +168,15 @@ def curves(
     ends, won = np.array(ends), np.array(won, float)
     points = np.arange(EVERY, rewards.size + 1, EVERY)
     inside = [(ends > point - EVERY) & (ends <= point) for point in points]
-    places = np.round(objects / TASKS[env].cell).astype(int).swapaxes(0, 1)  # in the order of time
-    first = first_visits(places.reshape(-1, places.shape[-1]))
+    places = np.round(objects / TASKS[env].cell).astype(int)
+    low, high = places.min(axis=(0, 1)), places.max(axis=(0, 1))
+    when = np.arange(rewards.size).reshape(rewards.shape[::-1]).T  # environments step side by side
+    first = first_visits(places - low, tuple(high - low + 1), when)
     return {
         "env_steps": points.tolist(),
         "success": [float(won[one].mean()) if one.any() else None for one in inside],
         "places": np.searchsorted(np.sort(first), points).tolist(),
     }
-
-
-def first_visits(places: np.ndarray) -> np.ndarray:
-    """Which of the rows (T, n) of whole numbers were the first to be what they are, in no order."""
-    numbers = np.zeros(len(places), int)  # one for each place, without gaps to speak of
-    for column in places.T:
-        numbers = numbers * (np.ptp(column) + 1) + (column - column.min())
-    first = np.full(numbers.max() + 1, -1)
-    backwards = np.arange(len(places))[::-1]
-    first[numbers[backwards]] = backwards  # the last to be written is the earliest
-    return first[first >= 0]
 
 
 def read(env: str, name: str, sizes: str = "small") -> list[dict]:
