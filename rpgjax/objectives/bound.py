@@ -72,8 +72,9 @@ def k_step_value(
 ) -> Array:
     """The value of a short imagined rollout, (...), from arrays (H, ...): all its depths, averaged.
 
-    v_i = sum_{j<=i} d_j (r_j + e_j) + d_(i+1) V(s_{i+1}, z) with d_0 = 1 and d_(j+1) = gamma p_j d_j; the
-    average weighs v_i by `weight_decay`^i.
+    v_i = sum_{j<=i} d_j (r_j + e_j) + gamma d_i V(s_{i+1}, z) with d_0 = 1 and d_(j+1) = gamma p_j d_j; the
+    average weighs v_i by `weight_decay`^i. V(s_{i+1}, z) is what comes on average of a step that reached
+    s_{i+1}, nothing where the episode ended there: p_i is in it already.
 
     Args:
         reward: r_t, what the model says that the step from s_t to s_{t+1} pays.
@@ -87,7 +88,6 @@ def k_step_value(
     shape = (horizon,) + (1,) * (reward.ndim - 1)
     weights = (jnp.asarray(weight_decay) ** jnp.arange(horizon)).reshape(shape)
     goes_on = discount * (jnp.ones_like(reward) if survival is None else survival)
-    after = jnp.cumprod(goes_on, axis=0)  # d_1 ... d_H
-    before = jnp.concatenate([jnp.ones_like(after[:1]), after[:-1]])
-    values = jnp.cumsum(before * (reward + bonus), axis=0) + after * next_value
+    d = jnp.cumprod(jnp.concatenate([jnp.ones_like(reward[:1]), goes_on[:-1]]), axis=0)
+    values = jnp.cumsum(d * (reward + bonus), axis=0) + discount * d * next_value
     return jnp.sum(weights * values, axis=0) / jnp.sum(weights)

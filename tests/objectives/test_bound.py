@@ -70,11 +70,22 @@ def test_the_k_step_value_by_hand():
 
 
 def test_what_may_not_survive_is_worth_less():
-    """p = 0 after the first step: its reward is all; p = 1 changes nothing; by hand in between."""
+    """p = 0: the second step counts no more; p = 1 changes nothing; by hand in between."""
     arguments = jnp.array([1.0, 2.0]), jnp.zeros(2), jnp.array([10.0, 20.0]), 0.5, 0.5
-    assert float(k_step_value(*arguments, jnp.zeros(2))) == pytest.approx(1.0)
+    # 1 + .5 10 = 6 and 1, weighed 1 and 1/2.
+    assert float(k_step_value(*arguments, jnp.zeros(2))) == pytest.approx((6.0 + 0.5) / 1.5)
     always = k_step_value(*arguments, jnp.ones(2))
     assert float(always) == pytest.approx(float(k_step_value(*arguments)))
-    # 1 + .5 .8 10 = 5 and 1 + .4 2 + .4 .5 .5 20 = 3.8, weighed 1 and 1/2.
+    # 1 + .5 10 = 6 and 1 + .4 2 + .4 .5 20 = 5.8, weighed 1 and 1/2.
     got = k_step_value(*arguments, jnp.array([0.8, 0.5]))
-    assert float(got) == pytest.approx((5.0 + 0.5 * 3.8) / 1.5)
+    assert float(got) == pytest.approx((6.0 + 0.5 * 5.8) / 1.5)
+
+
+def test_an_episode_that_may_end_at_every_step_is_worth_what_it_pays_on_average():
+    """Paid 1 for each step, it goes on with chance q: from a step on 1 / (1 - gamma q), at every depth."""
+    q, discount = 0.8, 0.9
+    worth = 1.0 / (1.0 - discount * q)
+    after_a_step = q * worth  # V, learned from targets that are zero where the episode ended
+    ones = jnp.ones(3)
+    got = k_step_value(ones, 0.0 * ones, after_a_step * ones, discount, survival=q * ones)
+    assert float(got) == pytest.approx(worth, rel=1e-6)
