@@ -33,6 +33,8 @@ from rpgjax.envs.episodes import episodes
 from rpgjax.rollout import Normalise, RolloutState, Transition, start, unroll
 from rpgjax.types import Array, Key, Metrics, Params
 
+BROKEN = "train/nonfinite_fraction"  # of what was imagined, or of the environments: the larger
+
 
 class RPGState(NamedTuple):
     """Everything that a call reads and writes."""
@@ -58,8 +60,19 @@ def rpg(env: Env, config: RPGConfig = RPGConfig()) -> Agent:
         )
     if not 0.0 <= config.paid_share <= 1.0:
         raise ValueError(f"paid_share ({config.paid_share}) must be between 0 and 1")
-    if config.updates_per_call % 2:
-        raise ValueError(f"updates_per_call ({config.updates_per_call}) must be even")
+    if config.updates_per_call < 2 or config.updates_per_call % 2:
+        raise ValueError(
+            f"updates_per_call ({config.updates_per_call}) must be even and at least 2"
+        )
+    if config.batch_size < 1:
+        raise ValueError(f"batch_size ({config.batch_size}) must be at least 1")
+    if config.latent == "discrete" and config.latent_size < 1:
+        raise ValueError("a discrete latent needs a latent_size of at least 1")
+    if config.replay_size < config.num_envs * config.steps_per_call:
+        raise ValueError(
+            f"replay_size ({config.replay_size}) must hold a call's steps "
+            f"({config.num_envs} environments x {config.steps_per_call})"
+        )
     world = episodes(env, config.episode_length, config.bank_size)
     parts = make_parts(world, config)
     held = config.replay_size // config.num_envs  # steps of every environment
@@ -129,9 +142,8 @@ def rpg(env: Env, config: RPGConfig = RPGConfig()) -> Agent:
             return drawn.at[:, :count].set(jnp.where(there, own, drawn[:, :count]))
 
         own = jax.tree.map(lambda x: x[env[None], steps], stored.experience)
-        if batch.latent is not None:
-            first_latent = jnp.broadcast_to(batch.latent[:1, :count], own.latent.shape)
-            own = own._replace(latent=first_latent)
+        first_latent = jnp.broadcast_to(batch.latent[:1, :count], own.latent.shape)
+        own = own._replace(latent=first_latent)
         return jax.tree.map(mixed, batch, own)
 
     def update(state: RPGState) -> tuple[RPGState, Metrics]:
@@ -146,13 +158,14 @@ def rpg(env: Env, config: RPGConfig = RPGConfig()) -> Agent:
         def learn_all(carry: tuple[Learner, Array]):
             keys = jax.random.split(learn_key, config.updates_per_call // 2)
             carry, metrics = jax.lax.scan(lambda c, k: learn(stored, paid, c, k), carry, keys)
-            return carry, jax.tree.map(lambda x: x[-1], metrics)
+            broken = {BROKEN: jnp.max(metrics[BROKEN])}
+            return carry, jax.tree.map(lambda x: x[-1], metrics) | broken
 
         carry = (state.learner, state.updates)
         (learner, updates), metrics = maybe(env_steps >= config.warm_up, learn_all, carry)
         metrics |= {
             "train/reward_mean": jnp.mean(window.reward),
-            "train/nonfinite_fraction": jnp.mean(~jnp.all(window.finite, axis=0)),
+            BROKEN: jnp.maximum(metrics[BROKEN], jnp.mean(~jnp.all(window.finite, axis=0))),
             "train/paid_episodes": paid.count.astype(jnp.float32),
         }
         rollout = rollout._replace(bank=world.refresh_bank(rollout.bank, bank_key))

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from rpgjax.agents.agent import descend
+from rpgjax.agents.agent import descend, nonfinite_fraction
 from rpgjax.agents.exploration import distil
 from rpgjax.agents.rpg_config import RPGConfig
 from rpgjax.agents.rpg_parts import (
@@ -20,6 +20,7 @@ from rpgjax.agents.rpg_parts import (
 from rpgjax.envs.episodes import EpisodeState
 from rpgjax.models.world_model import ModelState
 from rpgjax.objectives.bound import Weights, k_step_value, step_terms
+from rpgjax.objectives.entropy import temperature_loss
 from rpgjax.objectives.novelty import intrinsic_reward
 from rpgjax.policies.latent import Latent
 from rpgjax.rollout import RolloutState, Transition, unroll
@@ -40,20 +41,23 @@ def learn_model(
 ) -> tuple[Learner, Metrics]:
     """One step of model and critic, and one of novelty's network."""
     mask = before_the_end(segment.ended).astype(segment.reward.dtype)
-    counted = updates >= config.novelty_after
-    learner, errors = learn_novelty(parts, learner, segment.next_observation, counted)
-    extra = intrinsic_reward(learner.explorer.spread, errors)
-    reward = config.reward_scale * segment.reward + config.novelty_scale * extra
+    reward, metrics = config.reward_scale * segment.reward, {}
+    if parts.novelty is not None:
+        counted = updates >= config.novelty_after
+        learner, errors = learn_novelty(parts, learner, segment.next_observation, counted)
+        extra = intrinsic_reward(learner.explorer.spread, errors)
+        reward = reward + config.novelty_scale * extra
+        metrics["train/novelty"] = jnp.mean(extra)
     reached = encode(parts, learner.target, segment.next_observation)
     targets = value_targets(parts, config, learner, reached, segment, key)
-    gradient, metrics = jax.grad(model_loss, argnums=2, has_aux=True)(
+    gradient, errors = jax.grad(model_loss, argnums=2, has_aux=True)(
         parts, config, learner.model, segment, mask, reward, reached.obs, targets
     )
     model, state, norm = descend(
         parts.optimizer, gradient, learner.model, learner.optimizers["model"]
     )
     learner = learner._replace(model=model, optimizers=learner.optimizers | {"model": state})
-    return learner, metrics | {"train/grad_norm": norm, "train/novelty": jnp.mean(extra)}
+    return learner, metrics | errors | {"train/grad_norm": norm}
 
 
 def learn_novelty(
@@ -61,8 +65,8 @@ def learn_novelty(
 ) -> tuple[Learner, Array]:
     """One step of novelty's network; returns its errors at observations (H, B, obs), before it.
 
-    It learns from the first of each segment, B observations drawn evenly from replay; the others are
-    there to be paid for.
+    It learns from the first of each segment, B observations, drawn as the batch was; the others are there
+    to be paid for.
     """
     explorer = learner.explorer
     others = jax.vmap(jax.vmap(lambda o: parts.novelty.error(explorer.params, o)))(reached[1:])
@@ -78,18 +82,22 @@ def learn_policy(
     alpha = config.action_entropy * jnp.exp(learner.log_alpha)
     dream_key, penalty_key = jax.random.split(key)
 
-    def loss(actor: Params) -> tuple[Array, tuple[Transition, Array, Metrics]]:
-        dream = imagine(parts, config, learner.model, learner.encoder, actor, start, z, dream_key)
+    def loss(actor: Params, probe: Array) -> tuple[Array, tuple[Transition, Array, Metrics]]:
+        networks = learner.model, learner.encoder, actor
+        dream = imagine(parts, config, *networks, start, z, dream_key, probe)
         values = bound_value(config, dream, alpha)
         penalty, metrics = parts.penalty(actor["head"], dream.window, penalty_key)
         # One critic's word: the lower of two shuns what is new, where they differ most.
         return penalty - jnp.mean(values[0]), (dream.window, values.min(axis=0), metrics)
 
-    gradient, aux = jax.grad(loss, has_aux=True)(learner.actor)
+    (gradient, probed), aux = jax.grad(loss, argnums=(0, 1), has_aux=True)(
+        learner.actor, jnp.zeros(z.shape[0])
+    )
     window, value, metrics = jax.lax.stop_gradient(aux)
 
-    def temperature(log_alpha: Array, entropy: Array) -> Array:
-        return config.action_entropy * jnp.exp(log_alpha) * (entropy + parts.action_size)
+    def temperature(log_alpha: Array) -> Array:
+        missed = temperature_loss(log_alpha, window.log_prob, -float(parts.action_size))
+        return config.action_entropy * missed
 
     def unlikely(encoder: Params) -> Array:
         return -jnp.mean(log_posterior(parts, encoder, window))
@@ -105,9 +113,8 @@ def learn_policy(
         "encoder": (encoder_gradient, learner.encoder),
     }
     if window.log_prob is not None:  # a flow has no density, and nothing to weigh
-        entropy = -jnp.mean(window.log_prob)
-        steps["alpha"] = (jax.grad(temperature)(learner.log_alpha, entropy), learner.log_alpha)
-        metrics |= {"train/entropy": entropy, "train/temperature": alpha}
+        steps["alpha"] = (jax.grad(temperature)(learner.log_alpha), learner.log_alpha)
+        metrics |= {"train/entropy": -jnp.mean(window.log_prob), "train/temperature": alpha}
     if parts.prior.worth is not None:
         prior = learner.actor["prior"]
         steps["prior"] = (jax.grad(misjudged)(prior), prior)
@@ -115,7 +122,7 @@ def learn_policy(
         name: descend(parts.optimizer, pull, params, learner.optimizers[name])
         for name, (pull, params) in steps.items()
     }
-    actor = new["actor"][0]
+    actor, _, norm = new["actor"]
     if "prior" in new:
         actor |= {"prior": new["prior"][0]}
     learner = learner._replace(
@@ -125,7 +132,12 @@ def learn_policy(
         target=optax.incremental_update(learner.model, learner.target, 1.0 - config.target_keep),
         optimizers=learner.optimizers | {name: state for name, (_, state, _) in new.items()},
     )
-    return learner, metrics | {"train/log_posterior": -missed}
+    broken = nonfinite_fraction(probed, window.finite)
+    return learner, metrics | {
+        "train/log_posterior": -missed,
+        "train/policy_grad_norm": norm,
+        "train/nonfinite_fraction": jnp.where(jnp.isfinite(norm), broken, 1.0),
+    }
 
 
 def imagine(
@@ -137,18 +149,19 @@ def imagine(
     start: ModelState,
     z: Array,
     key: Key,
+    probe: Array | None = None,
 ) -> Imagination:
     """A window (H, B, ...) imagined from states (B, ...) under latents z (B, z) that are held.
 
     `model` is `Learner.model` or `.target`: the states that it encoded, its dynamics and its critics.
-    All of it is differentiable in `actor`.
+    All of it is differentiable in `actor`; `probe` (B,) counts where that breaks (`rollout.guard`).
     """
     world = imagined(parts.model, model["world"], parts.action_size)
     rollout = RolloutState(
         EpisodeState(start, jnp.zeros(z.shape[0], jnp.int32)), Latent(z, ()), bank=()
     )
     _, window = unroll(
-        parts.head, world, actor, lambda s: s, rollout, key, config.horizon, unrolled=True
+        parts.head, world, actor, lambda s: s, rollout, key, config.horizon, probe, unrolled=True
     )
     following = jnp.concatenate([window.next_observation, window.latent], axis=-1)
     survival = None

@@ -18,7 +18,7 @@ from rpgjax.objectives.novelty import Novelty, random_network
 from rpgjax.policies import PolicyHead
 from rpgjax.policies.latent import Prior, categorical, latent, standard_normal
 from rpgjax.rollout import Transition
-from rpgjax.types import Array, Key, Metrics, Params
+from rpgjax.types import Array, Key, Metrics, Params, known_to_be
 
 
 class Parts(NamedTuple):
@@ -31,7 +31,7 @@ class Parts(NamedTuple):
     penalty: Callable[[Params, Transition, Key], tuple[Array, Metrics]]  # beside the bound
     prior: Prior  # pi(z | s_1)
     posterior: LatentEncoder  # p_phi(z | s, a)
-    novelty: Novelty  # of observations
+    novelty: Novelty | None  # of observations; None: nobody pays for it
     optimizer: optax.GradientTransformation  # one like it for every part
     action_size: int
 
@@ -44,7 +44,7 @@ class Learner(NamedTuple):
     actor: Params
     encoder: Params
     log_alpha: Array  # ()
-    explorer: Explorer
+    explorer: Explorer | None  # None without novelty
     optimizers: dict[str, optax.OptState]
 
 
@@ -88,7 +88,9 @@ def make_parts(world: Episodes, config: RPGConfig) -> Parts:
         penalty=penalty,
         prior=prior,
         posterior=posterior,
-        novelty=random_network(world.observation_size, config.novelty_width),
+        novelty=None
+        if known_to_be(config.novelty_scale, 0.0)
+        else random_network(world.observation_size, config.novelty_width),
         optimizer=optax.chain(
             optax.clip_by_global_norm(config.max_grad_norm), optax.adam(config.learning_rate)
         ),
@@ -101,7 +103,9 @@ def make_learner(parts: Parts, key: Key) -> Learner:
     keys = iter(jax.random.split(key, 5))
     model = {"world": parts.model.init(next(keys)), "critic": parts.init_critic(next(keys))}
     actor, encoder = parts.head.init(next(keys)), parts.posterior.init(next(keys))
-    explorer = no_explorer(parts.novelty, parts.optimizer, next(keys))
+    explorer_key, explorer = next(keys), None
+    if parts.novelty is not None:
+        explorer = no_explorer(parts.novelty, parts.optimizer, explorer_key)
     log_alpha = jnp.float32(0.0)
     learnt = {
         "model": model,

@@ -46,6 +46,8 @@ from rpgjax.policies.latent import by_value, categorical, latent, standard_norma
 from rpgjax.rollout import Normalise, Transition
 from rpgjax.types import Array, Key, Metrics, Params, Traced, known_to_be
 
+LEAST_ALPHA_Z = 1e-6  # of soft Q: where its weight falls to nothing the best z is drawn
+
 
 @dataclass(frozen=True)
 class RPGPhysicsConfig(FlowConfig):
@@ -97,6 +99,8 @@ def rpg_physics(env: Env, config: RPGPhysicsConfig = RPGPhysicsConfig()) -> Agen
     Raises:
         ValueError: static fields that cannot work together.
     """
+    if config.latent == "discrete" and config.latent_size < 1:
+        raise ValueError("a discrete latent needs a latent_size of at least 1")
     world = training_episodes(env, config)
     seen, size = world.observation_size, config.latent_size
     prior = standard_normal(size)
@@ -191,7 +195,8 @@ def rpg_physics(env: Env, config: RPGPhysicsConfig = RPGPhysicsConfig()) -> Agen
         """pi(z | s_1) by the critic as it is now."""
         if not soft_q:
             return actor
-        now = {"critic": critic, "sharpness": jnp.float32(1.0) / weights(view).latent_entropy}
+        alpha_z = jnp.maximum(weights(view).latent_entropy, LEAST_ALPHA_Z)
+        now = {"critic": critic, "sharpness": jnp.float32(1.0) / alpha_z}
         return actor | {"prior": jax.tree.map(jnp.copy, now)}  # donated buffers must not be shared
 
     def learn(memory: Learner, view: View, key: Key) -> tuple[Learner, Metrics]:

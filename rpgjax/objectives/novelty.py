@@ -36,7 +36,7 @@ class Spread(NamedTuple):
 
 
 class Novelty(NamedTuple):
-    """Pure functions of one observation, and of their running spread."""
+    """Pure functions of one observation."""
 
     init: Callable[[Key], Params]  # {"fixed", "learned"}
     error: Callable[[Params, Array], Array]  # (obs,) -> ()

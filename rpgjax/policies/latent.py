@@ -19,7 +19,6 @@ from rpgjax.types import Array, Key, Params
 class Prior(NamedTuple):
     """pi(z | s_1), of one example: how an episode's latent is drawn."""
 
-    size: int  # width of z
     init: Callable[[Key], Params]
     sample: Callable[[Params, Array, Key], Array]  # s_1 (obs,) -> z (size,)
     log_prob: Callable[[Params, Array, Array], Array]  # s_1 (obs,), z (size,) -> ()
@@ -45,7 +44,6 @@ def standard_normal(size: int, used: float | Array | None = None) -> Prior:
         return -0.5 * jnp.sum(drawn * (z**2 + jnp.log(2.0 * jnp.pi)))
 
     return Prior(
-        size=size,
         init=lambda key: (),
         sample=lambda params, observation, key: drawn * jax.random.normal(key, (size,)),
         log_prob=log_prob,
@@ -118,7 +116,7 @@ def _chosen(
     def log_prob(params: Params, observation: Array, z: Array) -> Array:
         return jnp.sum(z * jax.nn.log_softmax(logits(params, observation)))
 
-    return Prior(size, init, sample, log_prob)
+    return Prior(init, sample, log_prob)
 
 
 def latent(head: PolicyHead, prior: Prior) -> PolicyHead:

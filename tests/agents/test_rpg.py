@@ -29,6 +29,7 @@ from rpgjax.agents.rpg_parts import (
 from rpgjax.envs import analytic
 from rpgjax.envs.episodes import episodes
 from rpgjax.models.world_model import Imagined, ModelState, WorldModel
+from rpgjax.objectives.novelty import intrinsic_reward
 
 TINY = RPGConfig(
     num_envs=3,
@@ -115,7 +116,7 @@ def test_a_share_of_a_batch_is_of_paid_episodes_under_the_latents_of_others(monk
     seen = []
 
     def watched(parts, config, learner, segment, updates, key):
-        jax.debug.callback(lambda *both: seen.append(both), segment.reward, segment.latent)
+        jax.debug.callback(seen.append, segment)
         return learn_model(parts, config, learner, segment, updates, key)
 
     class SeldomPaid(type(TASK)):
@@ -126,21 +127,25 @@ def test_a_share_of_a_batch_is_of_paid_episodes_under_the_latents_of_others(monk
             return outcome._replace(reward=(outcome.state[0] > -0.55).astype(jnp.float32))
 
     monkeypatch.setattr(sys.modules["rpgjax.agents.rpg"], "learn_model", watched)
-    config = replace(TINY, paid_share=0.5, replay_size=1200, warm_up=600)
+    config = replace(TINY, paid_share=0.5, replay_size=510, warm_up=600)  # replay goes around
     agent = rpg(SeldomPaid(), config)
     state = jax.jit(agent.init)(jax.random.key(0))
     update = jax.jit(agent.update)
     for _ in range(55):
         state, metrics = update(state)
     jax.effects_barrier()
-    paid = [(reward[:, :4].max(0).mean(), reward[:, 4:].max(0).mean()) for reward, _ in seen]
+    seen = jax.tree.map(lambda *x: np.stack(x), *seen)  # (update, H, segment, ...)
+    paid = [(reward[:, :4].max(0).mean(), reward[:, 4:].max(0).mean()) for reward in seen.reward]
     count = metrics["train/paid_episodes"]
     assert 0 < count < 100
     first, others = np.mean(paid, axis=0)
     assert first > 3 * others
-    latents = np.stack([latent for _, latent in seen])[:, :, :4]  # (update, H, segment, z)
-    assert np.all(latents == latents[:, :1]), "a segment has one latent"
-    assert len(np.unique(latents[:, 0].reshape(-1, 2), axis=0)) > 2 * count, "and not the paid one"
+    latents = seen.latent[:, :, :4]
+    one = np.all(latents == latents[:, :1], axis=(1, 3))  # unless its episode was forgotten
+    assert np.mean(one) > 0.5, "a segment has one latent"
+    assert len(np.unique(latents[:, 0][one], axis=0)) > 2 * count, "and not the paid one"
+    follows = np.all(seen.next_observation[:, :-1] == seen.observation[:, 1:], axis=(1, 3))
+    assert np.all(follows[:, :4][one]), "and is of one episode"
 
 
 def test_segments_count_up_to_their_first_end():
@@ -380,8 +385,99 @@ def test_seeds_differ_and_run_under_vmap():
     assert not np.allclose(*together["train/model_value"])
 
 
-def test_impossible_settings_are_refused_in_one_line():
-    with pytest.raises(ValueError, match="must not exceed"):
-        rpg(TASK, replace(TINY, horizon=5))
-    with pytest.raises(ValueError, match=r"updates_per_call \(3\) must be even"):
-        rpg(TASK, replace(TINY, updates_per_call=3))
+def test_rewards_are_scaled_and_novelty_is_added_once_it_counts(monkeypatch):
+    rewards = []
+
+    def watched(parts, config, params, segment, mask, reward, states, targets):
+        rewards.append(reward)
+        return model_loss(parts, config, params, segment, mask, reward, states, targets)
+
+    monkeypatch.setattr(sys.modules["rpgjax.agents.rpg_learning"], "model_loss", watched)
+    batch = segment()
+    parts, learner = parts_and_learner()
+    for updates in (TINY.novelty_after - 1, TINY.novelty_after):
+        after, metrics = learn_model(parts, TINY, learner, batch, jnp.int32(updates), KEY)
+        _, errors = learn_novelty(parts, learner, batch.next_observation, jnp.array(True))
+        extra = intrinsic_reward(after.explorer.spread, errors)
+        assert bool(jnp.any(extra != 0)) == (updates == TINY.novelty_after)
+        np.testing.assert_allclose(rewards.pop(), 5.0 * batch.reward + 0.1 * extra, rtol=1e-4)
+        assert float(metrics["train/novelty"]) == pytest.approx(float(extra.mean()), abs=1e-5)
+
+
+def test_without_novelty_nobody_learns_what_is_new():
+    config = replace(TINY, novelty_scale=0.0)
+    parts, learner = parts_and_learner(config)
+    assert learner.explorer is None
+    after, metrics = learn_model(parts, config, learner, segment(), jnp.int32(5), KEY)
+    assert moved(learner.model, after.model) > 0 and "train/novelty" not in metrics
+
+
+def test_the_temperature_rises_where_the_entropy_is_too_low_and_the_target_follows_slowly():
+    other = jax.tree.map(lambda x: x + 0.1, parts_and_learner()[1].model)
+    for log_std, direction in ((-5.0, 1), (0.0, -1)):  # narrow, and wide
+        config = replace(TINY, log_std_init=log_std, target_keep=0.75)
+        parts, learner = parts_and_learner(config)
+        learner = learner._replace(model=other)
+        after, metrics = learn_policy(parts, config, learner, segment(), KEY)
+        too_low = float(metrics["train/entropy"]) < -parts.action_size
+        assert too_low == (direction == 1)
+        assert np.sign(float(after.log_alpha)) == direction
+        followed = jax.tree.map(lambda a, b: 0.75 * a + 0.25 * b, learner.target, other)
+        assert moved(after.target, followed) < 1e-6
+
+
+def test_the_policy_climbs_one_critic_and_not_the_lower():
+    parts, learner = parts_and_learner(replace(TINY, information=0.0, action_entropy=0.0))
+    config = replace(TINY, information=0.0, action_entropy=0.0)
+    flat = fake_model()._replace(
+        step=lambda params, s, a: Imagined(s._replace(obs=s.obs + a[0]), 0.0 * a[0])
+    )
+
+    def actor(critic):
+        seen = parts._replace(model=flat, critic=critic)
+        batch = segment()._replace(observation=jnp.zeros((3, 8, 6)))
+        return learn_policy(seen, config, learner, batch, KEY)[0].actor
+
+    one = actor(lambda params, x: jnp.stack([x[..., 0], x[..., 0]]))
+    first = actor(lambda params, x: jnp.stack([x[..., 0], -100.0 - x[..., 0]]))
+    second = actor(lambda params, x: jnp.stack([-100.0 - x[..., 0], x[..., 0]]))
+    assert moved(one, first) == 0.0 and moved(one, second) > 0.0
+
+
+def test_a_gradient_that_breaks_in_imagination_is_counted():
+    parts, learner = parts_and_learner()
+    _, metrics = learn_policy(parts, TINY, learner, segment(), KEY)
+    assert float(metrics["train/nonfinite_fraction"]) == 0.0
+    assert 0.0 < float(metrics["train/policy_grad_norm"]) < np.inf
+    # Where the first state is large, the square root of something negative.
+    broken = fake_model()._replace(
+        step=lambda params, s, a: Imagined(
+            s._replace(obs=s.obs + a[0]), jnp.sqrt(5.0 - s.obs[0]) * a[0]
+        )
+    )
+    batch = segment()
+    batch = batch._replace(observation=jnp.zeros((3, 8, 6)).at[:, :2].set(10.0))
+    seen = parts._replace(model=broken, critic=lambda params, x: jnp.stack([x[..., 0]] * 2))
+    after, metrics = learn_policy(seen, TINY, learner, batch, KEY)
+    assert float(metrics["train/nonfinite_fraction"]) == pytest.approx(2 / 8)
+    assert moved(learner.actor, after.actor) > 0, "the others still teach"
+    none = parts._replace(critic=lambda params, x: jnp.stack([x[..., 0] * jnp.inf] * 2))
+    _, metrics = learn_policy(none, TINY, learner, segment(), KEY)
+    assert float(metrics["train/nonfinite_fraction"]) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"updates_per_call": 0}, "updates_per_call"),
+        ({"updates_per_call": 3}, "updates_per_call"),
+        ({"batch_size": 0}, "batch_size"),
+        ({"latent": "discrete", "latent_size": 0}, "latent_size"),
+        ({"replay_size": 11}, "replay_size"),
+        ({"horizon": 5}, "must not exceed"),
+        ({"paid_share": 1.5}, "paid_share"),
+    ],
+)
+def test_sizes_that_cannot_work_are_refused_by_name(changes, message):
+    with pytest.raises(ValueError, match=message):
+        rpg(TASK, replace(TINY, **changes))

@@ -48,7 +48,58 @@ def test_every_head_with_every_latent_learns_all_its_parts(head, latent):
     assert all(np.all(np.isfinite(value)) for value in metrics.values())
     assert moved(before.actor["head"], after.actor["head"]) > 0
     assert moved(before.memory.params, after.memory.params) > 0
+    if latent == "discrete":
+        assert moved(before.actor["prior"], after.actor["prior"]) > 0
     assert ("train/l_past" in metrics) == (head == "flow")
+
+
+class OneShot(DoubleIntegrator):
+    """An episode is one step, paid by its action, but no gradient says so: only a score can."""
+
+    def transition(self, state, action):
+        outcome = super().transition(state, action)
+        return outcome._replace(
+            reward=100.0 * jax.lax.stop_gradient(action[0]), done=jnp.array(True)
+        )
+
+
+def test_by_its_score_pi_of_z_goes_to_the_latent_that_pays():
+    config = replace(
+        TINY,
+        latent="discrete",
+        num_envs=64,
+        horizon=1,
+        information=0.0,
+        action_entropy=0.0,
+        latent_entropy=0.0,
+        log_std_init=-5.0,
+        actor_learning_rate=1e-2,
+    )
+    agent = rpg_physics(OneShot(), config)
+    observation = jnp.array([-1.0, 0.0])
+
+    @jax.jit
+    def train(state):
+        return jax.lax.scan(lambda s, _: (agent.update(s)[0], None), state, None, 100)[0]
+
+    def draws(state):
+        """Latents of 300 episodes, and what each of them does."""
+        policy = agent.policy(state)
+
+        def first(key):
+            carry = policy.reset(observation, key)
+            return carry.z, policy.mode(carry, observation)[1][0]
+
+        return jax.vmap(first)(jax.random.split(jax.random.key(1), 300))
+
+    before = agent.init(jax.random.key(0))
+    after = train(before)
+    z, action = draws(before)
+    paid = [float(action[jnp.argmax(z, 1) == k].mean()) for k in range(3)]
+    assert np.all(jnp.abs(z.mean(0) - 1 / 3) < 0.1)
+    z, _ = draws(after)
+    assert np.argmax(z.mean(0)) == np.argmax(paid) and float(z.mean(0).max()) > 0.9
+    assert moved(before.actor["head"], after.actor["head"]) == 0.0, "it had nothing to learn from"
 
 
 def test_information_reaches_the_policy_and_the_policys_loss_not_the_encoder():
@@ -59,7 +110,7 @@ def test_information_reaches_the_policy_and_the_policys_loss_not_the_encoder():
 
 
 def test_the_encoder_learns_which_latent_did_what():
-    """With a fixed policy that acts on z, the likelihood of z rises above chance."""
+    """With a policy that is paid to show z, the likelihood of z rises above chance."""
     agent = rpg_physics(
         analytic.double_integrator(),
         replace(
@@ -111,6 +162,22 @@ def test_information_may_be_about_the_objects_alone():
     assert np.all(slopes[0][:2] == 0) and np.all(slopes[0][2:] != 0) and np.all(slopes[1] == 0)
     with pytest.raises(ValueError, match="a task with objects"):
         rpg_physics(analytic.double_integrator(), replace(TINY, information_about="objects"))
+
+
+def test_by_soft_q_without_a_temperature_the_best_latent_is_drawn():
+    """alpha_z may fall to nothing."""
+    changes = {"latent": "discrete", "latent_choice": "soft_q", "actor_average_keep": 0.0}
+    steps = TINY.num_envs * TINY.horizon
+    changes |= {"latent_entropy": 0.5, "latent_entropy_floor": 0.0, "weights_decay_steps": steps}
+    agent = rpg_physics(analytic.double_integrator(), replace(TINY, **changes))
+    state = agent.init(jax.random.key(0))
+    for _ in range(2):
+        state, metrics = jax.jit(agent.update)(state)
+    assert all(np.all(np.isfinite(value)) for value in metrics.values())
+    policy, observation = agent.policy(state), jnp.array([-1.0, 0.0])
+    keys = jax.random.split(jax.random.key(1), 50)
+    drawn = jax.vmap(lambda key: policy.reset(observation, key).z)(keys)
+    assert np.all(drawn == drawn[:1]) and float(drawn[0].sum()) == 1.0
 
 
 @pytest.mark.parametrize("keep", [0.0, 0.5])
@@ -174,3 +241,8 @@ def test_novelty_draws_the_policy_to_where_it_has_not_been():
     assert np.all(metrics["train/novelty"][:13] == 0.0) and np.all(
         np.isfinite(metrics["train/novelty"])
     )
+
+
+def test_a_discrete_latent_has_a_size():
+    with pytest.raises(ValueError, match="latent_size"):
+        rpg_physics(analytic.double_integrator(), replace(TINY, latent="discrete", latent_size=0))
