@@ -101,14 +101,22 @@ def main(
     console = Console()
     workload = Workload(env, backend, num_envs, horizon)
     result = measure(workload, rounds, skip_peer, stock, console.print)
-    if json is not None:
-        json.write_text(dumps(to_json(result), indent=2) + "\n")
+    numbers = to_json(result)
+
+    def keep() -> None:
+        if json is not None:
+            json.write_text(dumps(numbers, indent=2) + "\n")
+
+    keep()
     report(result, console)
     if not skip_world_model:
         with quiet_brax():
             from rpgjax.training import bench_world_model
 
-        print(*bench_world_model.lines(bench_world_model.measure(rounds, print)), sep="\n")
+        found = bench_world_model.measure(rounds, print)
+        numbers["world_model"] = [one._asdict() for one in found]
+        keep()
+        print(*bench_world_model.lines(found), sep="\n")
 
 
 def measure(workload: Workload, rounds: int, skip_peer: bool, stock: bool, say: Say) -> BenchResult:

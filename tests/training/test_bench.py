@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from rpgjax.training import bench, bench_sides
+from rpgjax.training import bench, bench_sides, bench_world_model
+from rpgjax.training.bench_world_model import Learning
 
 
 class PointState(NamedTuple):
@@ -207,3 +208,14 @@ def test_the_physics_block_is_the_gradient_of_the_rewards():
     last = -gradients[:, 1] / 2.0
     first = -gradients[:, 0] / 2.0 - last
     np.testing.assert_allclose(values, -np.sum(last**2 + first**2, axis=(1, 2)), rtol=1e-5)
+
+
+def test_the_file_holds_the_world_model_too(monkeypatch, tmp_path):
+    learned = [Learning(1, 4.0, 20.0, 1.0, 1.0), Learning(8, 4.2, 21.0, 2.0, 7.6)]
+    found = result([{"update": 2.0, "physics": 1.5}])
+    monkeypatch.setattr(bench, "measure", lambda *arguments: found)
+    monkeypatch.setattr(bench_world_model, "measure", lambda rounds, say: learned)
+    bench.main(json=tmp_path / "bench.json", rounds=1, skip_peer=True)
+    written = json.loads((tmp_path / "bench.json").read_text())
+    assert written["world_model"] == [one._asdict() for one in learned]
+    assert written["physics_share"] == found.median.physics_share
