@@ -105,6 +105,14 @@ def colours(z: np.ndarray) -> np.ndarray:
     return colormaps["hsv"]((np.arctan2(z[:, 1], z[:, 0]) / (2 * np.pi)) % 1.0)
 
 
+def square(points: np.ndarray) -> np.ndarray:
+    """The sides (2, 2), from and to in x and y, of a square about all of (N, 2), a little wider."""
+    low, high = points.min(axis=0), points.max(axis=0)
+    half = 0.525 * max(float((high - low).max()), 1e-3)
+    middle = (low + high) / 2
+    return np.stack([middle - half, middle + half], axis=1)
+
+
 def draw(run: "Run", path: Path, episodes: int = EPISODES) -> None:
     """Sampled episodes of a run of one seed, a map of where they go, and who can be told from whom."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -125,12 +133,11 @@ def draw(run: "Run", path: Path, episodes: int = EPISODES) -> None:
     for one, colour in zip(played.position, colours(played.z), strict=True):
         axes[0].plot(*one.T, color=colour, linewidth=0.8, alpha=0.8)
     axes[0].set_title("episodes, coloured by z" if known else "episodes")
-    reach = 1.05 * max(float(np.abs(played.position).max()), 1e-3)
-    counts, *_ = np.histogram2d(
-        *played.position.reshape(-1, 2).T, bins=SQUARES, range=[[-reach, reach]] * 2
-    )
+    corners = list(walls()) if walls else []
+    sides = square(np.concatenate([played.position.reshape(-1, 2), *corners]))
+    counts, *_ = np.histogram2d(*played.position.reshape(-1, 2).T, bins=SQUARES, range=sides)
     image = axes[1].imshow(
-        np.log1p(counts.T), origin="lower", extent=[-reach, reach] * 2, cmap="viridis"
+        np.log1p(counts.T), origin="lower", extent=sides.reshape(-1), cmap="viridis"
     )
     axes[1].set_title(f"visits (log), {np.mean(counts > 0):.0%} of the squares")
     figure.colorbar(image, ax=axes[1], shrink=0.7)

@@ -78,3 +78,9 @@ def test_a_picture_is_drawn(latent, tmp_path):
         agent = rpg_physics(two_routes(), replace(TINY, latent=latent))
     latent_figures.draw(made(agent), tmp_path / "latents.png", episodes=8)
     assert (tmp_path / "latents.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_map_of_visits_holds_all_that_was_walked():
+    sides = latent_figures.square(np.array([[-1.0, 10.0], [3.0, 28.0], [0.0, -12.0]]))
+    np.testing.assert_allclose(sides[1], [-13.0, 29.0])  # 40 m and a twentieth
+    np.testing.assert_allclose(sides[0], [1.0 - 21.0, 1.0 + 21.0])
