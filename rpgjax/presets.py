@@ -136,9 +136,11 @@ UPDATES: dict[str, int] = {
     "ant_push": 7813,  # 1M environment steps
 }
 COMPLIANT_UPDATES: dict[str, int] = {
-    "halfcheetah": 1360,
-    "humanoid": 1360,
-    "swimmer": 1000,
+    "halfcheetah": 2000,
+    "hopper": 500,
+    "walker2d": 500,
+    "humanoid": 2800,
+    "swimmer": 2000,
     "pusher": 2000,
 }
 LEARNED_UPDATES: dict[str, int] = {  # the paper's environment steps, 50 in a call

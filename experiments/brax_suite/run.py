@@ -30,22 +30,23 @@ from harness import CURVES, Experiment, Variant, curves, fill_readme, found, spr
 from peer import Point, evaluations, keep, ppo
 
 from rpgjax.envs.registry import backends
+from rpgjax.presets import preset
 
 FOLDER = Path(__file__).parent
 BEFORE = FOLDER / "windows_of_32"  # what presets with twice as long windows came to
 ALSO_ON = ("generalized", "spring")
 LABELS = {"rfo": "RFO", "shac": "SHAC", "sapo": "SAPO", "ppo": "PPO"}
-UPDATES = {  # of the preset's num_envs x horizon environment steps
-    "ant": 1360,
-    "halfcheetah": 2000,
-    "hopper": 500,
-    "walker2d": 500,
-    "humanoid": 2800,
-    "swimmer": 2000,
-    "reacher": 600,
-    "pusher": 2000,
-    "inverted_double_pendulum": 200,
-}
+TASKS = (
+    "ant",
+    "halfcheetah",
+    "hopper",
+    "walker2d",
+    "humanoid",
+    "swimmer",
+    "reacher",
+    "pusher",
+    "inverted_double_pendulum",
+)
 WALKERS = ("ant", "halfcheetah", "hopper", "walker2d")
 ARMS = ("swimmer", "reacher", "pusher", "inverted_double_pendulum")
 PPO_SECONDS = 600.0
@@ -72,7 +73,8 @@ class Cell(NamedTuple):
     @property
     def experiment(self) -> Experiment:
         """As the harness has it, alone."""
-        variant = Variant(self.algorithm, LABELS[self.algorithm], UPDATES[self.task])
+        updates = preset("rfo", self.task, self.backend).updates
+        variant = Variant(self.algorithm, LABELS[self.algorithm], updates)
         there = tuple(backend for backend in ALSO_ON if backend in backends(self.task))
         return Experiment(FOLDER, self.task, self.backend, 3, {self.name: variant}, {}, (), there)
 
@@ -90,7 +92,7 @@ class Cell(NamedTuple):
 CELLS = {
     cell.name: cell
     for cell in (
-        *(Cell(task, name) for task in UPDATES for name in ("rfo", "shac", "sapo")),
+        *(Cell(task, name) for task in TASKS for name in ("rfo", "shac", "sapo")),
         *(Cell(task, "rfo", f"{exact}-smoothed") for task in WALKERS for exact in ALSO_ON),
         *(Cell(task, "ppo") for task in ARMS),
     )
@@ -138,7 +140,7 @@ def table() -> str:
         "| on generalized | on spring |",
         "|---" * 9 + "|",
     ]
-    for cell in sorted(CELLS.values(), key=lambda cell: list(UPDATES).index(cell.task)):
+    for cell in sorted(CELLS.values(), key=lambda cell: TASKS.index(cell.task)):
         if not cell.results.exists():
             continue
         if cell.algorithm == "ppo":
@@ -190,7 +192,7 @@ def windows() -> str:
 def draw() -> None:
     """Deterministic returns over environment steps, a panel for each task."""
     there = [c for c in CELLS.values() if c.results.exists() and c.backend == "compliant"]
-    tasks = [task for task in UPDATES if any(cell.task == task for cell in there)]
+    tasks = [task for task in TASKS if any(cell.task == task for cell in there)]
     if not tasks:
         return
     columns = min(5, len(tasks))
