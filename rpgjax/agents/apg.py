@@ -23,6 +23,7 @@ from rpgjax.agents.agent import (
     update_statistics,
 )
 from rpgjax.envs.episodes import episodes
+from rpgjax.models.networks import Activation
 from rpgjax.objectives.returns import lambda_return, window_objective
 from rpgjax.policies import PolicyHead, gaussian
 from rpgjax.rollout import RolloutState, start, unroll
@@ -38,7 +39,7 @@ class APGConfig:
     episode_length: int = 1000
     discount: Traced = 0.99
     actor_hidden: tuple[int, ...] = (256, 128)
-    activation: str = "elu"
+    activation: Activation = "elu"
     actor_learning_rate: Traced = 1e-3
     max_grad_norm: Traced = 1.0
     log_std_init: Traced = -1.0

@@ -5,6 +5,7 @@ from typing import Literal
 
 import optax
 
+from rpgjax.models.networks import Activation
 from rpgjax.types import Array, Traced
 
 
@@ -28,7 +29,7 @@ class ShortHorizonConfig:
     target_critic_keep: Traced = 0.0  # how much of the old target critic stays; 0: no target critic
     actor_hidden: tuple[int, ...] = (256, 128)
     critic_hidden: tuple[int, ...] = (128, 128)
-    activation: str = "silu"
+    activation: Activation = "silu"
     actor_learning_rate: Traced = 2e-3
     critic_learning_rate: Traced = 5e-4
     learning_rate_floor: Traced = 0.2  # fraction of the rates that stays after the decay
@@ -70,6 +71,9 @@ def check(config: ShortHorizonConfig) -> None:
     samples = config.num_envs * config.horizon
     if config.num_envs < 1 or config.horizon < 1 or config.episode_length < 1:
         raise ValueError("num_envs, horizon and episode_length must be at least 1")
+    if config.critic_passes < 1 or config.critic_minibatches < 1:
+        raise ValueError("critic_passes and critic_minibatches must be at least 1")
+    check_discount(config.discount)
     if not 0 <= config.revisits <= min(config.num_envs, config.bank_size):
         raise ValueError(
             f"revisits ({config.revisits}) must not exceed num_envs ({config.num_envs}) "
@@ -79,3 +83,9 @@ def check(config: ShortHorizonConfig) -> None:
         raise ValueError(
             f"num_envs * horizon = {samples} can't be cut into {config.critic_minibatches} minibatches"
         )
+
+
+def check_discount(discount: float | Array) -> None:
+    """Raises ValueError where the discount is known, and none."""
+    if isinstance(discount, float) and not 0.0 <= discount <= 1.0:
+        raise ValueError(f"discount ({discount:g}) must be between 0 and 1")

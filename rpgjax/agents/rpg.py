@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from brax.envs import Env
 
 from rpgjax.agents.agent import Agent, Posterior, policy
+from rpgjax.agents.config import check_discount
 from rpgjax.agents.paid_episodes import (
     PaidEpisodes,
     no_paid_episodes,
@@ -58,6 +59,7 @@ def rpg(env: Env, config: RPGConfig = RPGConfig()) -> Agent:
         raise ValueError(
             f"horizon ({config.horizon}) must not exceed steps_per_call ({config.steps_per_call})"
         )
+    check_discount(config.discount)
     if not 0.0 <= config.paid_share <= 1.0:
         raise ValueError(f"paid_share ({config.paid_share}) must be between 0 and 1")
     if config.updates_per_call < 2 or config.updates_per_call % 2:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from rpgjax.models.networks import Activation
 from rpgjax.types import Traced
 
 
@@ -28,7 +29,7 @@ class RPGConfig:
     survival: bool = False  # learn when episodes end; the paper and its code take them for endless
     model_size: int = 100  # of the model's states
     hidden: tuple[int, ...] = (256, 256)
-    activation: str = "elu"
+    activation: Activation = "elu"
     learning_rate: Traced = 3e-4
     max_grad_norm: Traced = 1.0
     state_weight: Traced = 1000.0

@@ -9,6 +9,7 @@ from brax.envs import Env
 from rpgjax.agents.agent import Agent
 from rpgjax.agents.config import ShortHorizonConfig
 from rpgjax.agents.short_horizon import Variant, no_memory, short_horizon, training_episodes
+from rpgjax.models.networks import Activation
 from rpgjax.policies import PolicyHead, chunked, gaussian
 from rpgjax.types import Traced
 
@@ -23,7 +24,7 @@ class SHACConfig(ShortHorizonConfig):
     target_critic_keep: Traced = 0.2
     actor_hidden: tuple[int, ...] = (128, 64, 32)
     critic_hidden: tuple[int, ...] = (64, 64)
-    activation: str = "elu"
+    activation: Activation = "elu"
     critic_learning_rate: Traced = 2e-3
     learning_rate_floor: Traced = 0.005  # the paper decays to 1e-5
     max_grad_norm: Traced = 1.0

@@ -1,7 +1,7 @@
 """Multilayer perceptrons for policies, velocity fields and critics."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
@@ -19,7 +19,8 @@ def elu(x: Array) -> Array:
     return jnp.where(x > 0, x, jnp.exp(jnp.where(x > 0, 0.0, x)) - 1.0)
 
 
-ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+Activation = Literal["elu", "silu", "tanh"]
+ACTIVATIONS: dict[Activation, Callable[[Array], Array]] = {
     "elu": elu,
     "silu": nn.silu,
     "tanh": nn.tanh,

@@ -248,6 +248,11 @@ def test_impossible_settings_are_refused_in_one_line():
         check(replace(config, horizon=0))
     with pytest.raises(ValueError, match="revisits \\(9\\) must not exceed num_envs"):
         check(replace(config, num_envs=8, horizon=4, revisits=9))
+    with pytest.raises(ValueError, match="critic_minibatches must be at least 1"):
+        check(replace(config, critic_minibatches=0))
+    with pytest.raises(ValueError, match=r"discount \(2\) must be between 0 and 1"):
+        check(replace(config, discount=2.0))
+    check(replace(config, discount=jnp.array(0.99)))  # that of a sweep is not known
 
 
 def test_the_averaged_actor_is_what_is_evaluated():
