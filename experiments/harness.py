@@ -240,8 +240,8 @@ def curves(experiment: Experiment, name: str, key: str) -> tuple[np.ndarray, np.
 def draw(experiment: Experiment, figure: str) -> None:
     """Mean and range over the seeds, deterministic and stochastic evaluation side by side."""
     names = [n for n in experiment.figures[figure] if experiment.results(n).exists()]
-    if not names:
-        return
+    if len(names) < min(2, len(experiment.figures[figure])):
+        return  # nothing to compare yet
     picture, axes = plt.subplots(1, 2, figsize=(10, 4.4), sharey=True, layout="constrained")
     for axis, key, title in zip(axes, CURVES, ("deterministic", "stochastic"), strict=True):
         for name in names:
