@@ -42,25 +42,7 @@ with quiet_brax():
 
 FOLDER = Path(__file__).parent
 RUNS = Path("runs") / "push"
-SETTINGS: dict[str, Any] = {
-    "head": "flow",
-    "latent": "discrete",
-    "latent_size": 4,
-    "latent_choice": "soft_q",
-    "latent_entropy": 300.0,
-    "latent_entropy_floor": 0.03,
-    "information": 1.0,
-    "information_floor": 0.0,
-    "information_about": "objects",
-    "novelty_scale": 0.5,
-    "novelty_floor": 0.0,
-    "weights_decay_steps": 600_000,
-    "regularizer_decay_steps": 400_000,
-    "learning_rate_floor": 0.02,
-    "learning_rate_decay_steps": 1_000_000,
-    "eval_every": 800,
-    "eval_episodes": 32,
-}
+SETTINGS: dict[str, Any] = {"eval_every": 800, "eval_episodes": 32}  # beside the preset
 MEMBERS: dict[str, tuple[str, dict[str, float]]] = {  # of the sweep: labels; what differs
     "preset": ("as it stands", {}),
     "rate": ("learning rates falling to a twentieth", {"learning_rate_floor": 0.05}),
