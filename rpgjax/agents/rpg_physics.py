@@ -79,6 +79,9 @@ class RPGPhysicsConfig(FlowConfig):
     novelty_width: int = 256
     novelty_learning_rate: Traced = 3e-4
     log_std_init: Traced = -1.0
+    critic_frequencies: int = (
+        0  # of waves of the objects' places that critics see beside s; 0: none
+    )
 
 
 class Learner(NamedTuple):
@@ -103,13 +106,15 @@ def rpg_physics(env: Env, config: RPGPhysicsConfig = RPGPhysicsConfig()) -> Agen
         raise ValueError("a discrete latent needs a latent_size of at least 1")
     world = training_episodes(env, config)
     seen, size = world.observation_size, config.latent_size
+    watch, watched = sharply(env, config.critic_frequencies)
+    values = seen + watched + size
     prior = standard_normal(size)
     soft_q = config.latent == "discrete" and config.latent_choice == "soft_q"
     if soft_q:
-        prior = by_value(
-            size,
-            *critic_network(seen + size, config.critic_hidden, config.activation, config.critics),
+        init_value, value = critic_network(
+            values, config.critic_hidden, config.activation, config.critics
         )
+        prior = by_value(size, init_value, lambda params, s, z: value(params, judged(s, z)))
     elif config.latent == "discrete":
         prior = categorical(size, seen)
     head, regularizers = HEADS[config.head](seen + size, world.action_size, config)
@@ -121,6 +126,10 @@ def rpg_physics(env: Env, config: RPGPhysicsConfig = RPGPhysicsConfig()) -> Agen
     features = getattr(env, "object_features", seen)  # with objects, they alone can be new
     novelty = random_network(features, config.novelty_width)
     novelty_optimizer = optax.adam(config.novelty_learning_rate)
+
+    def judged(observation: Array, z: Array) -> Array:
+        """What V sees, (..., values), of normalised observations (..., obs) and latents (..., z)."""
+        return jnp.concatenate([watch(observation), z], axis=-1)
 
     def falling(weight: Array | float, floor: Array | float, view: View) -> Array:
         left = optax.linear_schedule(1.0, floor, config.weights_decay_steps)
@@ -221,10 +230,8 @@ def rpg_physics(env: Env, config: RPGPhysicsConfig = RPGPhysicsConfig()) -> Agen
         reward=bound,
         penalty=choose,
         update_memory=learn,
-        value_inputs=seen + size,
-        value_input=lambda observation, window: jnp.concatenate(
-            [observation, window.latent], axis=-1
-        ),
+        value_inputs=values,
+        value_input=lambda observation, window: judged(observation, window.latent),
         adopt=adopt,
         worth=unknown if explores else None,
     )
@@ -282,6 +289,29 @@ def behaviour(env: Env, world: Episodes) -> tuple[Evidence, int, int]:
         world.observation_size,
         world.action_size,
     )
+
+
+def sharply(env: Env, frequencies: int) -> tuple[Callable[[Array], Array], int]:
+    """Normalised observations (..., obs) with sin 2^i x, cos 2^i x, i = 1 .., of the objects' places x.
+
+    A smooth V tells places by metres, where centimetres may decide. Heads do without: what they see would
+    turn over every few steps.
+
+    Returns:
+        The function, and how many entries it adds.
+    """
+    if not frequencies:
+        return lambda observation: observation, 0
+    features, count = getattr(env, "object_features", 0), getattr(env, "object_coordinates", 0)
+    if not features:
+        raise ValueError("critic_frequencies wants a task with objects (ObjectCentric)")
+
+    def watch(observation: Array) -> Array:
+        x = observation[..., -features:][..., :count]
+        waves = [wave(2.0**i * x) for i in range(1, 1 + frequencies) for wave in (jnp.sin, jnp.cos)]
+        return jnp.concatenate([observation, *waves], axis=-1)
+
+    return watch, 2 * frequencies * count
 
 
 def objects(env: Env, world: Episodes) -> tuple[Evidence, int, int]:

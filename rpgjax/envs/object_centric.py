@@ -65,6 +65,11 @@ class ObjectCentric(Wrapper):
         return self.observation_size - self.env.observation_size
 
     @property
+    def object_coordinates(self) -> int:
+        """How many of these, the first ones, are the coordinates themselves."""
+        return self.object_features // (1 + 2 * self.frequencies)
+
+    @property
     def least_std(self) -> Array:
         """(obs,): normalised, nothing is magnified beyond its own unit, and features are not at all.
 

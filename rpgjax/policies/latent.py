@@ -80,7 +80,7 @@ def categorical(
 def by_value(
     size: int,
     init: Callable[[Key], Params],
-    value: Callable[[Params, Array], Array],
+    value: Callable[[Params, Array, Array], Array],
 ) -> Prior:
     """z one-hot, pi(z | s_1) = softmax(V(s_1, z) / alpha_z): soft Q over z, said by a critic itself.
 
@@ -91,15 +91,15 @@ def by_value(
     Args:
         size: how many latents.
         init: the critic's.
-        value: of parameters and [s, z] (obs + z,): (critics,), whose mean counts.
+        value: of parameters, s (n, obs) and z (n, size): (critics, n), whose mean counts.
     """
 
     def begin(key: Key) -> Params:
         return {"critic": init(key), "sharpness": jnp.float32(0.0)}
 
     def logits(params: Params, observation: Array) -> Array:
-        told = [jnp.concatenate([observation, z]) for z in jnp.eye(size)]
-        values = jnp.mean(value(params["critic"], jnp.stack(told)), axis=0)
+        seen = jnp.broadcast_to(observation, (size, *observation.shape))
+        values = jnp.mean(value(params["critic"], seen, jnp.eye(size)), axis=0)
         return jax.lax.stop_gradient(values * params["sharpness"])
 
     return _chosen(size, begin, logits)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rpgjax.agents.rpg_physics import RPGPhysicsConfig, rpg_physics
+from rpgjax.agents.rpg_physics import RPGPhysicsConfig, rpg_physics, sharply
 from rpgjax.envs import analytic
 from rpgjax.envs.analytic.double_integrator import DoubleIntegrator
 from rpgjax.envs.object_centric import ObjectCentric
@@ -48,8 +48,6 @@ def test_every_head_with_every_latent_learns_all_its_parts(head, latent):
     assert all(np.all(np.isfinite(value)) for value in metrics.values())
     assert moved(before.actor["head"], after.actor["head"]) > 0
     assert moved(before.memory.params, after.memory.params) > 0
-    if latent == "discrete":
-        assert moved(before.actor["prior"], after.actor["prior"]) > 0
     assert ("train/l_past" in metrics) == (head == "flow")
 
 
@@ -246,3 +244,21 @@ def test_novelty_draws_the_policy_to_where_it_has_not_been():
 def test_a_discrete_latent_has_a_size():
     with pytest.raises(ValueError, match="latent_size"):
         rpg_physics(analytic.double_integrator(), replace(TINY, latent="discrete", latent_size=0))
+
+
+def test_critics_may_see_places_more_sharply_than_heads():
+    task = ObjectCentric(analytic.double_integrator(), lambda state: state.pipeline_state / 2.0)
+    watch, added = sharply(task, 5)
+    o = jnp.arange(1.0, 1.0 + task.observation_size) / 10.0
+    assert watch(o).shape == (task.observation_size + added,) and added == 2 * 5 * 2
+    np.testing.assert_array_equal(watch(o)[: task.observation_size], o)
+    x = o[2:4]  # behind the raw state
+    np.testing.assert_allclose(watch(o)[-4:], [*jnp.sin(32 * x), *jnp.cos(32 * x)], atol=1e-5)
+    soft_q = {"latent": "discrete", "latent_choice": "soft_q"}
+    agent = rpg_physics(task, replace(TINY, critic_frequencies=5, **soft_q))
+    state, metrics = jax.jit(agent.update)(agent.init(jax.random.key(0)))
+    kernels = {leaf.shape[-2] for leaf in jax.tree.leaves(state.critic) if leaf.ndim == 3}
+    assert task.observation_size + added + 3 in kernels
+    assert all(np.all(np.isfinite(value)) for value in metrics.values())
+    with pytest.raises(ValueError, match="a task with objects"):
+        rpg_physics(analytic.double_integrator(), replace(TINY, critic_frequencies=5))

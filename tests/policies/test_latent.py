@@ -102,7 +102,7 @@ def test_a_normal_latent_draws_the_entries_that_are_used_and_counts_them_alone()
 
 def test_a_latent_by_value_is_drawn_by_what_it_is_worth():
     worth = jnp.array([1.0, 3.0, 2.0])
-    prior = by_value(3, lambda key: (), lambda params, x: jnp.stack([x[..., 2:] @ worth] * 2))
+    prior = by_value(3, lambda key: (), lambda params, s, z: jnp.stack([z @ worth] * 2))
     params = prior.init(jax.random.key(0)) | {"sharpness": jnp.float32(0.5)}
     expected = jax.nn.log_softmax(worth / 2.0)
     found = [prior.log_prob(params, jnp.zeros(2), z) for z in jnp.eye(3)]
