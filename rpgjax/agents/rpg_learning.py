@@ -44,8 +44,8 @@ def learn_model(
     reward, metrics = config.reward_scale * segment.reward, {}
     if parts.novelty is not None:
         counted = updates >= config.novelty_after
-        learner, errors = learn_novelty(parts, learner, segment.next_observation, counted)
-        extra = intrinsic_reward(learner.explorer.spread, errors)
+        learner, unknown = learn_novelty(parts, learner, segment.next_observation, counted)
+        extra = intrinsic_reward(learner.explorer.spread, unknown)
         reward = reward + config.novelty_scale * extra
         metrics["train/novelty"] = jnp.mean(extra)
     reached = encode(parts, learner.target, segment.next_observation)

@@ -79,9 +79,7 @@ class RPGPhysicsConfig(FlowConfig):
     novelty_width: int = 256
     novelty_learning_rate: Traced = 3e-4
     log_std_init: Traced = -1.0
-    critic_frequencies: int = (
-        0  # of waves of the objects' places that critics see beside s; 0: none
-    )
+    critic_frequencies: int = 0  # of waves of objects' places, which critics see beside s; 0: none
 
 
 class Learner(NamedTuple):
