@@ -38,7 +38,8 @@ ANT_MAZE: dict[str, Any] = ANT | {
 }
 # Of a policy with a latent: a flow, z one of four, drawn by what it is worth and told from where ant and
 # block are. Latents are paid to differ, and what is new is paid for, until ants walk; what is left of the
-# steps is for pushing the block well, with rates that are nearly nothing in the end.
+# steps is for pushing the block well, with rates that are nearly nothing in the end. Centimetres decide how
+# the block goes, which critics that only see smooth places do not tell apart.
 ANT_PUSH: dict[str, Any] = ANT_MAZE | {
     "head": "flow",
     "latent": "discrete",
@@ -55,6 +56,7 @@ ANT_PUSH: dict[str, Any] = ANT_MAZE | {
     "regularizer_decay_steps": 400_000,
     "learning_rate_floor": 0.02,
     "learning_rate_decay_steps": 1_000_000,
+    "critic_frequencies": 5,
 }
 # What differs from an agent's defaults on a task, for every algorithm that has the field.
 TASKS: dict[str, dict[str, Any]] = {

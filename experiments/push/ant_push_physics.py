@@ -1,6 +1,6 @@
 """AntPush through the simulator, paid for novelty: does it find the way around the block?
 
-python experiments/push/ant_push_physics.py              seeds 0, 1 and 2, what has no results yet
+python experiments/push/ant_push_physics.py              seeds 0 to 4, what has no results yet
 python experiments/push/ant_push_physics.py --seeds 0    only this one
 python experiments/push/ant_push_physics.py --together   eight seeds of a few settings at once, for a GPU
 python experiments/push/ant_push_physics.py --report     only the figure and the table
@@ -50,6 +50,7 @@ MEMBERS: dict[str, tuple[str, dict[str, float]]] = {  # of the sweep: labels; wh
     "regularizers": ("half the regularizers", {"c_past": 0.1, "c_uniform": 0.1}),
 }
 BEFORE = {  # labels; folders
+    "one of four, critics without waves": "results_smooth",
     "one of four, rates falling to a fifth by 1.2M": "results_rates",
     "12-d, rates falling to a fifth by 1.2M": "results_continuous",
 }
@@ -203,7 +204,7 @@ def draw() -> None:
 def main() -> None:
     """Trains what has no results yet, then reports."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", type=int, nargs="+", help="0, 1 and 2; together, 0 to 7")
+    parser.add_argument("--seeds", type=int, nargs="+", help="0 to 4; together, 0 to 7")
     parser.add_argument("--together", action="store_true", help="some settings, as one program")
     parser.add_argument("--updates", type=int, help="of them; the preset's by default")
     parser.add_argument("--report", action="store_true", help="only the figure and the table")
@@ -211,7 +212,7 @@ def main() -> None:
     if arguments.together:
         train_together(arguments.seeds or list(range(8)), arguments.updates)
     elif not arguments.report:
-        for seed in arguments.seeds or [0, 1, 2]:
+        for seed in arguments.seeds or range(5):
             if not results(seed).exists():
                 train(seed)
     draw()
