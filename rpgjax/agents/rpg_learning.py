@@ -20,7 +20,6 @@ from rpgjax.agents.rpg_parts import (
 from rpgjax.envs.episodes import EpisodeState
 from rpgjax.models.world_model import ModelState
 from rpgjax.objectives.bound import Weights, k_step_value, step_terms
-from rpgjax.objectives.entropy import temperature_loss
 from rpgjax.objectives.novelty import intrinsic_reward
 from rpgjax.policies.latent import Latent
 from rpgjax.rollout import RolloutState, Transition, unroll
@@ -95,9 +94,8 @@ def learn_policy(
     )
     window, value, metrics = jax.lax.stop_gradient(aux)
 
-    def temperature(log_alpha: Array) -> Array:
-        missed = temperature_loss(log_alpha, window.log_prob, -float(parts.action_size))
-        return config.action_entropy * missed
+    def temperature(log_alpha: Array, entropy: Array) -> Array:
+        return config.action_entropy * jnp.exp(log_alpha) * (entropy + parts.action_size)
 
     def unlikely(encoder: Params) -> Array:
         return -jnp.mean(log_posterior(parts, encoder, window))
@@ -113,8 +111,9 @@ def learn_policy(
         "encoder": (encoder_gradient, learner.encoder),
     }
     if window.log_prob is not None:  # a flow has no density, and nothing to weigh
-        steps["alpha"] = (jax.grad(temperature)(learner.log_alpha), learner.log_alpha)
-        metrics |= {"train/entropy": -jnp.mean(window.log_prob), "train/temperature": alpha}
+        entropy = -jnp.mean(window.log_prob)
+        steps["alpha"] = (jax.grad(temperature)(learner.log_alpha, entropy), learner.log_alpha)
+        metrics |= {"train/entropy": entropy, "train/temperature": alpha}
     if parts.prior.worth is not None:
         prior = learner.actor["prior"]
         steps["prior"] = (jax.grad(misjudged)(prior), prior)
