@@ -68,8 +68,6 @@ def rpg(env: Env, config: RPGConfig = RPGConfig()) -> Agent:
         )
     if config.batch_size < 1:
         raise ValueError(f"batch_size ({config.batch_size}) must be at least 1")
-    if config.latent == "discrete" and config.latent_size < 1:
-        raise ValueError("a discrete latent needs a latent_size of at least 1")
     if config.replay_size < config.num_envs * config.steps_per_call:
         raise ValueError(
             f"replay_size ({config.replay_size}) must hold a call's steps "

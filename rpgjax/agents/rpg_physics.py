@@ -37,6 +37,7 @@ from rpgjax.agents.short_horizon import (
     training_episodes,
 )
 from rpgjax.envs.episodes import Episodes
+from rpgjax.envs.object_centric import waves
 from rpgjax.models.latent_encoder import categorical_encoder, gaussian_encoder
 from rpgjax.models.networks import critic_network
 from rpgjax.objectives.bound import Weights, score_function, step_terms
@@ -100,8 +101,6 @@ def rpg_physics(env: Env, config: RPGPhysicsConfig = RPGPhysicsConfig()) -> Agen
     Raises:
         ValueError: static fields that cannot work together.
     """
-    if config.latent == "discrete" and config.latent_size < 1:
-        raise ValueError("a discrete latent needs a latent_size of at least 1")
     world = training_episodes(env, config)
     seen, size = world.observation_size, config.latent_size
     watch, watched = sharply(env, config.critic_frequencies)
@@ -306,8 +305,7 @@ def sharply(env: Env, frequencies: int) -> tuple[Callable[[Array], Array], int]:
 
     def watch(observation: Array) -> Array:
         x = observation[..., -features:][..., :count]
-        waves = [wave(2.0**i * x) for i in range(1, 1 + frequencies) for wave in (jnp.sin, jnp.cos)]
-        return jnp.concatenate([observation, *waves], axis=-1)
+        return jnp.concatenate([observation, *waves(x, range(1, 1 + frequencies))], axis=-1)
 
     return watch, 2 * frequencies * count
 

@@ -20,8 +20,12 @@ FREQUENCIES = 6
 
 def positional_features(x: Array, frequencies: int = FREQUENCIES) -> Array:
     """[x, sin x, cos x, sin 2x, cos 2x, ...] of x (n,), doubling: (n (1 + 2 frequencies),)."""
-    waves = [wave(2.0**i * x) for i in range(frequencies) for wave in (jnp.sin, jnp.cos)]
-    return jnp.concatenate([x, *waves])
+    return jnp.concatenate([x, *waves(x, range(frequencies))])
+
+
+def waves(x: Array, octaves: range) -> list[Array]:
+    """sin 2^i x, cos 2^i x for each octave i, in the shape of x."""
+    return [wave(2.0**i * x) for i in octaves for wave in (jnp.sin, jnp.cos)]
 
 
 class ObjectCentric(Wrapper):

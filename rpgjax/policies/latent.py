@@ -109,6 +109,8 @@ def _chosen(
     size: int, init: Callable[[Key], Params], logits: Callable[[Params, Array], Array]
 ) -> Prior:
     """z one-hot, by logits (size,) of parameters and an observation."""
+    if size < 1:
+        raise ValueError("a discrete latent needs a latent_size of at least 1")
 
     def sample(params: Params, observation: Array, key: Key) -> Array:
         return jax.nn.one_hot(jax.random.categorical(key, logits(params, observation)), size)
