@@ -20,8 +20,6 @@ import matplotlib.pyplot as plt
 
 CURVES = ("eval/return_mean", "eval/stochastic_return_mean")
 KEPT = ("env_steps", *CURVES, "eval/episode_length_mean")
-# RPG with networks half as wide as the paper's and batches a quarter: a sixteenth of the work.
-SMALL_RPG = {"hidden": (128, 128), "model_size": 64, "novelty_width": 256, "batch_size": 128}
 KEPT_IF_THERE = ("train/horizon", "train/growth_max")  # what an adaptive horizon did
 
 

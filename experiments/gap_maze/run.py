@@ -5,11 +5,11 @@ python experiments/gap_maze/run.py --sizes paper                   at the paper'
 python experiments/gap_maze/run.py --sizes half --together         what is missing as one program: for a GPU
 python experiments/gap_maze/run.py --report                        only the figures and the table
 
-Small networks are half as wide as the paper's and batches a quarter, a sixteenth of the work; half sizes
-are the paper's networks and half its batch. Each seed
-is a run of its own in runs/gap_maze, which goes on where it was stopped; --together keeps nothing but
-the results, which it writes again every few seconds. Coverage is the paper's: the
-fraction of the 100 squares of 1 m that training has visited, read off the replay buffer.
+Small networks are a quarter as wide as the paper's and batches an eighth, 1% of the arithmetic; half
+sizes are the paper's networks and half its batch. Each seed is a run of its own in runs/gap_maze, which goes
+on where it was stopped; --together keeps nothing but the results, which it writes again every few
+seconds. Coverage is the paper's: the fraction of the 100 squares of 1 m that training has visited, read
+off the replay buffer.
 """
 
 import argparse
@@ -27,7 +27,6 @@ import matplotlib.pyplot as plt
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from harness import (
-    SMALL_RPG,
     cost,
     fill_readme,
     first_visits,
@@ -46,7 +45,11 @@ from rpgjax.presets import preset
 
 FOLDER = Path(__file__).parent
 RUNS = Path("runs") / "gap_maze"
-SIZES: dict[str, dict[str, Any]] = {"small": SMALL_RPG, "half": {"batch_size": 256}, "paper": {}}
+SIZES: dict[str, dict[str, Any]] = {
+    "small": {"hidden": (64, 64), "model_size": 32, "novelty_width": 128, "batch_size": 64},
+    "half": {"batch_size": 256},
+    "paper": {},
+}
 EVERY = 5000  # environment steps between two points of a curve
 
 

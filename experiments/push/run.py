@@ -32,7 +32,6 @@ import matplotlib.pyplot as plt
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from harness import (
-    SMALL_RPG,
     cost,
     fill_readme,
     first_visits,
@@ -60,7 +59,7 @@ VARIANTS: dict[str, tuple[str, dict[str, float]]] = {  # labels; the same as fie
     "mbsac": ("no z (MBSAC)", {"latent_unused": 12.0}),
 }
 SIZES: dict[str, dict[str, Any]] = {
-    "small": SMALL_RPG | {"batch_size": 64, "novelty_width": 128},
+    "small": {"hidden": (128, 128), "model_size": 64, "novelty_width": 128, "batch_size": 64},
     "paper": {},
 }
 RESULTS = {  # folders of results, and what is in them
