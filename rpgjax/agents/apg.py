@@ -27,23 +27,33 @@ from rpgjax.models.networks import Activation
 from rpgjax.objectives.returns import lambda_return, window_objective
 from rpgjax.policies import PolicyHead, gaussian
 from rpgjax.rollout import RolloutState, start, unroll
-from rpgjax.types import Array, Key, Metrics, Params, Traced
+from rpgjax.types import (
+    Array,
+    Count,
+    Key,
+    Metrics,
+    NonNegative,
+    Params,
+    Share,
+    Traced,
+    check_fields,
+)
 
 
 @dataclass(frozen=True)
 class APGConfig:
     """`Traced` fields may be arrays, as in a sweep; the rest is static."""
 
-    num_envs: int = 64
-    horizon: int = 32  # environment steps in a window
-    episode_length: int = 1000
-    discount: Traced = 0.99
-    actor_hidden: tuple[int, ...] = (256, 128)
+    num_envs: Count = 64
+    horizon: Count = 32  # environment steps in a window
+    episode_length: Count = 1000
+    discount: Share = 0.99
+    actor_hidden: tuple[Count, ...] = (256, 128)
     activation: Activation = "elu"
-    actor_learning_rate: Traced = 1e-3
-    max_grad_norm: Traced = 1.0
+    actor_learning_rate: NonNegative = 1e-3
+    max_grad_norm: NonNegative = 1.0
     log_std_init: Traced = -1.0
-    bank_size: int = 128
+    bank_size: Count = 128
 
 
 class APGState(NamedTuple):
@@ -63,7 +73,11 @@ def apg(env: Env, config: APGConfig = APGConfig(), head: PolicyHead | None = Non
         env: the task.
         config: the settings.
         head: a policy head of your own, in place of the Gaussian one that `config` describes.
+
+    Raises:
+        ValueError: a field that cannot be so.
     """
+    check_fields(config)
     world = episodes(env, config.episode_length, config.bank_size)
     head = head or gaussian(
         world.observation_size,

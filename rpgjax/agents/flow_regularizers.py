@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,23 +13,23 @@ from rpgjax.agents.short_horizon import View
 from rpgjax.objectives.flow_matching import mean_flow_matching, uniform_targets
 from rpgjax.policies import VelocityField
 from rpgjax.rollout import Transition
-from rpgjax.types import Array, Key, Metrics, Params, Traced
+from rpgjax.types import Array, Count, Key, Metrics, NonNegative, Number, Params, Share
 
 
 @dataclass(frozen=True)
 class FlowConfig(ShortHorizonConfig):
     """A flow head's settings, and how much of both regularizers. Their annealing is ours."""
 
-    flow_steps: int = 4  # K
-    flow_solver: str = "euler"  # or "midpoint", "heun"
+    flow_steps: Count = 4  # K
+    flow_solver: Literal["euler", "midpoint", "heun"] = "euler"
     flow_rematerialise: bool = False
-    c_past: Traced = 0.2  # weight of the stability term L_past
-    c_uniform: Traced = 0.2  # weight of the exploration term L_uni
-    regularizer_floor: Traced = (
+    c_past: NonNegative = 0.2  # weight of the stability term L_past
+    c_uniform: NonNegative = 0.2  # weight of the exploration term L_uni
+    regularizer_floor: Share = (
         0.05  # fraction of both weights that stays; 1: constant, as in the paper
     )
-    regularizer_decay_steps: int = 1_200_000  # environment steps of linear decay
-    uniform_margin: Traced = 1e-3  # how far uniform targets stay from the action bounds
+    regularizer_decay_steps: Number = 1_200_000  # environment steps of linear decay
+    uniform_margin: NonNegative = 1e-3  # how far uniform targets stay from the action bounds
 
 
 class Decisions(NamedTuple):

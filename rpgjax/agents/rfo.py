@@ -19,16 +19,16 @@ from rpgjax.agents.flow_regularizers import (
 )
 from rpgjax.agents.short_horizon import Variant, short_horizon, training_episodes
 from rpgjax.policies import VelocityField, chunked, flow, velocity_field
-from rpgjax.types import Traced
+from rpgjax.types import Count, Share
 
 
 @dataclass(frozen=True)
 class RFOConfig(FlowConfig):
     """RFO's settings. The lambda-mixed objective and the minimum are ours."""
 
-    actor_lambda: Traced = 0.95
+    actor_lambda: Share = 0.95
     actor_value: Literal["mean", "min"] = "min"  # the public port has "mean": falls more often
-    chunk_length: int = 1  # actions decided at once, executed open loop
+    chunk_length: Count = 1  # actions decided at once, executed open loop
 
 
 def rfo(env: Env, config: RFOConfig = RFOConfig(), field: VelocityField | None = None) -> Agent:

@@ -13,7 +13,6 @@ import jax.numpy as jnp
 from brax.envs import Env
 
 from rpgjax.agents.agent import Agent, Posterior, policy
-from rpgjax.agents.config import check_discount
 from rpgjax.agents.paid_episodes import (
     PaidEpisodes,
     no_paid_episodes,
@@ -32,7 +31,7 @@ from rpgjax.agents.rpg_parts import (
 )
 from rpgjax.envs.episodes import episodes
 from rpgjax.rollout import Normalise, RolloutState, Transition, start, unroll
-from rpgjax.types import Array, Key, Metrics, Params
+from rpgjax.types import Array, Key, Metrics, Params, check_fields
 
 BROKEN = "train/nonfinite_fraction"  # of what was imagined, or of the environments: the larger
 
@@ -55,19 +54,15 @@ def rpg(env: Env, config: RPGConfig = RPGConfig()) -> Agent:
     Raises:
         ValueError: sizes that cannot work together.
     """
+    check_fields(config)
     if config.horizon > config.steps_per_call:
         raise ValueError(
             f"horizon ({config.horizon}) must not exceed steps_per_call ({config.steps_per_call})"
         )
-    check_discount(config.discount)
-    if not 0.0 <= config.paid_share <= 1.0:
-        raise ValueError(f"paid_share ({config.paid_share}) must be between 0 and 1")
-    if config.updates_per_call < 2 or config.updates_per_call % 2:
-        raise ValueError(
-            f"updates_per_call ({config.updates_per_call}) must be even and at least 2"
-        )
-    if config.batch_size < 1:
-        raise ValueError(f"batch_size ({config.batch_size}) must be at least 1")
+    if config.updates_per_call % 2:
+        raise ValueError(f"updates_per_call ({config.updates_per_call}) must be even")
+    if not config.hidden:
+        raise ValueError("hidden needs at least one layer: the model's recurrent state is as wide")
     if config.replay_size < config.num_envs * config.steps_per_call:
         raise ValueError(
             f"replay_size ({config.replay_size}) must hold a call's steps "

@@ -45,7 +45,18 @@ from rpgjax.objectives.novelty import intrinsic_reward, random_network
 from rpgjax.policies import PolicyHead, flow, gaussian, velocity_field
 from rpgjax.policies.latent import by_value, categorical, latent, standard_normal
 from rpgjax.rollout import Normalise, Transition
-from rpgjax.types import Array, Key, Metrics, Params, Traced, known_to_be
+from rpgjax.types import (
+    Array,
+    Count,
+    Key,
+    Metrics,
+    NonNegative,
+    Number,
+    Params,
+    Share,
+    Traced,
+    known_to_be,
+)
 
 LEAST_ALPHA_Z = 1e-6  # of soft Q: where its weight falls to nothing the best z is drawn
 
@@ -59,28 +70,30 @@ class RPGPhysicsConfig(FlowConfig):
 
     head: Literal["gaussian", "flow"] = "gaussian"
     latent: Literal["continuous", "discrete"] = "continuous"
-    latent_size: int = 12
+    latent_size: Number = 12
     latent_choice: Literal["score", "soft_q"] = "score"  # how pi(z | s_1) learns, of a discrete z
     information_about: Literal["behaviour", "objects"] = "behaviour"  # what p_phi sees: s and a, or
     # only the features of the objects' coordinates, of a task that has them (envs.object_centric)
-    encoder_hidden: tuple[int, ...] = (256, 256)
-    encoder_learning_rate: Traced = 3e-4
-    encoder_steps: int = 1  # of maximum likelihood in an update
-    temperature: Traced = 1.0  # T: rewards are divided by it
-    action_entropy: Traced = 0.01  # alpha
-    latent_entropy: Traced = 0.01  # alpha_z
-    information: Traced = 0.01  # beta
-    action_entropy_floor: Traced = 1.0  # fraction of alpha that stays; 1: constant
-    latent_entropy_floor: Traced = 1.0  # of alpha_z
-    information_floor: Traced = 1.0  # of beta
-    novelty_scale: Traced = 0.0  # of what a step reaches, beside the reward; 0: none
-    novelty_floor: Traced = 1.0  # of it
-    weights_decay_steps: int = 1_000_000  # environment steps of linear decay of the four
-    novelty_after: int = 100  # steps of its network until errors count, and novelty pays
-    novelty_width: int = 256
-    novelty_learning_rate: Traced = 3e-4
+    encoder_hidden: tuple[Count, ...] = (256, 256)
+    encoder_learning_rate: NonNegative = 3e-4
+    encoder_steps: Count = 1  # of maximum likelihood in an update
+    temperature: NonNegative = 1.0  # T: rewards are divided by it
+    action_entropy: NonNegative = 0.01  # alpha
+    latent_entropy: NonNegative = 0.01  # alpha_z
+    information: NonNegative = 0.01  # beta
+    action_entropy_floor: Share = 1.0  # fraction of alpha that stays; 1: constant
+    latent_entropy_floor: Share = 1.0  # of alpha_z
+    information_floor: Share = 1.0  # of beta
+    novelty_scale: NonNegative = 0.0  # of what a step reaches, beside the reward; 0: none
+    novelty_floor: Share = 1.0  # of it
+    weights_decay_steps: Number = 1_000_000  # environment steps of linear decay of the four
+    novelty_after: Number = 100  # steps of its network until errors count, and novelty pays
+    novelty_width: Count = 256
+    novelty_learning_rate: NonNegative = 3e-4
     log_std_init: Traced = -1.0
-    critic_frequencies: int = 0  # of waves of objects' places, which critics see beside s; 0: none
+    critic_frequencies: Number = (
+        0  # of waves of objects' places, which critics see beside s; 0: none
+    )
 
 
 class Learner(NamedTuple):

@@ -17,7 +17,7 @@ from rpgjax.agents.short_horizon import Variant, View, short_horizon, training_e
 from rpgjax.objectives.entropy import normalised_entropy, target_entropy, temperature_loss
 from rpgjax.policies import gaussian
 from rpgjax.rollout import Transition
-from rpgjax.types import Array, Key, Metrics, Params, Traced
+from rpgjax.types import Array, Key, Metrics, NonNegative, Params, Share, Traced
 
 
 @dataclass(frozen=True)
@@ -27,10 +27,10 @@ class SAPOConfig(ShortHorizonConfig):
     The critics' sizes and their 8 passes (SHAC's are 16) are the shared defaults, not the paper's.
     """
 
-    learning_rate_floor: Traced = 0.005
-    weight_decay: Traced = 0.01
-    temperature_init: Traced = 1.0
-    temperature_learning_rate: Traced = 5e-3
+    learning_rate_floor: Share = 0.005
+    weight_decay: NonNegative = 0.01
+    temperature_init: NonNegative = 1.0
+    temperature_learning_rate: NonNegative = 5e-3
     log_std_init: Traced = 0.0
 
 

@@ -11,26 +11,26 @@ from rpgjax.agents.config import ShortHorizonConfig
 from rpgjax.agents.short_horizon import Variant, no_memory, short_horizon, training_episodes
 from rpgjax.models.networks import Activation
 from rpgjax.policies import PolicyHead, chunked, gaussian
-from rpgjax.types import Traced
+from rpgjax.types import Count, NonNegative, Share, Traced
 
 
 @dataclass(frozen=True)
 class SHACConfig(ShortHorizonConfig):
     """The paper's settings for Ant; the rates decay over `learning_rate_decay_steps`, not the run."""
 
-    critics: int = 1
+    critics: Count = 1
     actor_value: Literal["mean", "min"] = "mean"
     target_value: Literal["mean", "min"] = "mean"
-    target_critic_keep: Traced = 0.2
-    actor_hidden: tuple[int, ...] = (128, 64, 32)
-    critic_hidden: tuple[int, ...] = (64, 64)
+    target_critic_keep: Share = 0.2
+    actor_hidden: tuple[Count, ...] = (128, 64, 32)
+    critic_hidden: tuple[Count, ...] = (64, 64)
     activation: Activation = "elu"
-    critic_learning_rate: Traced = 2e-3
-    learning_rate_floor: Traced = 0.005  # the paper decays to 1e-5
-    max_grad_norm: Traced = 1.0
-    critic_passes: int = 16
+    critic_learning_rate: NonNegative = 2e-3
+    learning_rate_floor: Share = 0.005  # the paper decays to 1e-5
+    max_grad_norm: NonNegative = 1.0
+    critic_passes: Count = 16
     log_std_init: Traced = -1.0
-    chunk_length: int = 1  # actions decided at once
+    chunk_length: Count = 1  # actions decided at once
 
 
 def shac(env: Env, config: SHACConfig = SHACConfig(), head: PolicyHead | None = None) -> Agent:

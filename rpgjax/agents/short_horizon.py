@@ -93,13 +93,13 @@ class Probes(NamedTuple):
 
 
 def training_episodes(env: Env, config: ShortHorizonConfig) -> Episodes:
-    """The task as training runs it."""
+    """The task as training runs it; refuses settings that cannot be (`check`) before anything is built."""
+    check(config)
     return episodes(env, config.training_length or config.episode_length, config.bank_size)
 
 
 def short_horizon(world: Episodes, config: ShortHorizonConfig, variant: Variant) -> Agent:
     """The agent that `variant` describes, in `world`."""
-    check(config)
     init_critic, critic = critic_network(
         variant.value_inputs, config.critic_hidden, config.activation, config.critics
     )

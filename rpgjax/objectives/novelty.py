@@ -61,7 +61,7 @@ def random_network(observation_size: int, width: int = OUTPUTS) -> Novelty:
 
 def no_spread() -> Spread:
     """Before the first error."""
-    return Spread(jnp.float32(0.0), jnp.float32(0.0), jnp.float32(0.0))
+    return Spread(jnp.zeros(()), jnp.zeros(()), jnp.zeros(()))
 
 
 def widen(spread: Spread, errors: Array) -> Spread:

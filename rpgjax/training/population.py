@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from rpgjax.agents.agent import Agent, AgentState
 from rpgjax.training.programs import Job, enable_compilation_cache, over_seeds, strong
-from rpgjax.types import Array, Key, Metrics, Traced
+from rpgjax.types import Array, Key, Metrics, may_be_traced
 
 
 class Stage(NamedTuple):
@@ -91,7 +91,7 @@ def _check(config: Any, seeds: Sequence[int], varied: Mapping[str, Sequence[floa
     for name, values in varied.items():
         if name not in types:
             raise ValueError(f"{type(config).__name__} has no field {name!r}")
-        if types[name] != Traced:
+        if not may_be_traced(types[name]):
             raise ValueError(f"{name!r} shapes the program: it can't differ between members")
         if len(values) != len(seeds):
             raise ValueError(f"{name!r} has {len(values)} values for {len(seeds)} members")

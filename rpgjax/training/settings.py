@@ -7,6 +7,8 @@ import typing
 from dataclasses import dataclass
 from typing import Any
 
+from rpgjax.types import check_fields
+
 # Fields that say how long to train and how often to look, not what is trained. A run may be resumed
 # with other values, so they stay out of `training_hash`.
 _SCHEDULE = ("updates", "eval_every", "eval_episodes", "checkpoint_every")
@@ -66,11 +68,14 @@ def settings_from_json(fields: dict[str, Any], config_type: type | None) -> Trai
     """
     agent = None
     try:
-        if config_type is not None and fields["agent"] is not None:
+        if config_type is not None:
             hints = typing.get_type_hints(config_type)
             agent = config_type(**{k: _typed(v, hints.get(k)) for k, v in fields["agent"].items()})
-        return TrainSettings(**{**fields, "agent": agent})
-    except (KeyError, TypeError, ValueError) as error:
+            check_fields(agent)
+        settings = TrainSettings(**{**fields, "agent": agent})
+        check_fields(settings)
+        return settings
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise RunError(f"config.json does not fit this version of rpgjax: {error}") from error
 
 

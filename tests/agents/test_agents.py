@@ -248,6 +248,8 @@ def test_impossible_settings_are_refused_in_one_line():
         check(replace(config, horizon=0))
     with pytest.raises(ValueError, match="revisits \\(9\\) must not exceed num_envs"):
         check(replace(config, num_envs=8, horizon=4, revisits=9))
+    with pytest.raises(ValueError, match="revisits \\(9\\) must not exceed num_envs"):
+        make("shac", revisits=9)  # before anything is built
     with pytest.raises(ValueError, match="critic_minibatches must be at least 1"):
         check(replace(config, critic_minibatches=0))
     with pytest.raises(ValueError, match=r"discount \(2\) must be between 0 and 1"):
@@ -302,3 +304,12 @@ def test_a_horizon_that_never_adapts_changes_nothing():
         agent = make("shac", max_growth=limit)
         norms.append(np.asarray(train(agent, 3)[1]["train/grad_norm"]))
     np.testing.assert_allclose(*norms, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", sorted(AGENTS))
+def test_an_update_in_float64_keeps_every_type(name, x64):
+    agent = make(name, novelty_scale=0.1)
+    before = jax.eval_shape(agent.init, jax.random.key(0))
+    after, _ = jax.eval_shape(agent.update, before)
+    assert jax.tree.map(lambda x: x.dtype, before) == jax.tree.map(lambda x: x.dtype, after)
+    assert jnp.dtype("float64") in {x.dtype for x in jax.tree.leaves(before.rollout.episode)}

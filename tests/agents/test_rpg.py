@@ -476,6 +476,8 @@ def test_a_gradient_that_breaks_in_imagination_is_counted():
         ({"replay_size": 11}, "replay_size"),
         ({"horizon": 5}, "must not exceed"),
         ({"paid_share": 1.5}, "paid_share"),
+        ({"num_envs": 0}, "num_envs"),
+        ({"hidden": ()}, "hidden"),
     ],
 )
 def test_sizes_that_cannot_work_are_refused_by_name(changes, message):
