@@ -30,6 +30,7 @@ from rpgjax.agents.rpg_parts import (
     segment_of,
 )
 from rpgjax.envs.episodes import episodes
+from rpgjax.policies import PolicyHead
 from rpgjax.rollout import Normalise, RolloutState, Transition, start, unroll
 from rpgjax.types import Array, Key, Metrics, Params, check_fields
 
@@ -48,11 +49,17 @@ class RPGState(NamedTuple):
     key: Key
 
 
-def rpg(env: Env, config: RPGConfig = RPGConfig()) -> Agent:
+def rpg(env: Env, config: RPGConfig = RPGConfig(), head: PolicyHead | None = None) -> Agent:
     """A latent-conditioned Gaussian or flow in a world model, on `env`.
 
+    Args:
+        env: the task.
+        config: the settings.
+        head: a policy head of your own on [s, z] (model_size + latent_size,), in place of the one that
+            `config` describes. It carries nothing: imagination starts anywhere in an episode.
+
     Raises:
-        ValueError: sizes that cannot work together.
+        ValueError: a field that cannot be so, or sizes that cannot work together.
     """
     check_fields(config)
     if config.horizon > config.steps_per_call:
@@ -69,7 +76,7 @@ def rpg(env: Env, config: RPGConfig = RPGConfig()) -> Agent:
             f"({config.num_envs} environments x {config.steps_per_call})"
         )
     world = episodes(env, config.episode_length, config.bank_size)
-    parts = make_parts(world, config)
+    parts = make_parts(world, config, head)
     held = config.replay_size // config.num_envs  # steps of every environment
     replay = flashbax.make_trajectory_buffer(
         add_batch_size=config.num_envs,

@@ -9,7 +9,7 @@ import optax
 
 from rpgjax.agents.exploration import Explorer, no_explorer
 from rpgjax.agents.rpg_config import RPGConfig
-from rpgjax.agents.rpg_heads import HEADS
+from rpgjax.agents.rpg_heads import HEADS, own_head
 from rpgjax.envs.episodes import Episodes, EpisodeState, EpisodeStep
 from rpgjax.models.latent_encoder import LatentEncoder, categorical_encoder, gaussian_encoder
 from rpgjax.models.networks import critic_network
@@ -60,13 +60,21 @@ class Segment(NamedTuple):
     latent: Array  # that the episode was acted with
 
 
-def make_parts(world: Episodes, config: RPGConfig) -> Parts:
-    """The networks that `config` describes; none of them has a LayerNorm, but a flow's."""
+def make_parts(world: Episodes, config: RPGConfig, head: PolicyHead | None = None) -> Parts:
+    """The networks that `config` describes; none of them has a LayerNorm, but a flow's.
+
+    Args:
+        world: the task.
+        config: the settings.
+        head: a policy on [s, z], in place of the one that `config` describes.
+    """
     s, z = config.model_size, config.latent_size
     init_critic, critic = critic_network(
         s + z, config.hidden, config.activation, 2, layer_norm=False
     )
-    inner, penalty = HEADS[config.head](s + z, world.action_size, config)
+    inner, penalty = (
+        HEADS[config.head](s + z, world.action_size, config) if head is None else own_head(head)
+    )
     discrete = config.latent == "discrete"
     shape = (z, s, world.action_size, config.hidden, config.activation)
     if discrete:

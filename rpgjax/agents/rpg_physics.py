@@ -105,11 +105,19 @@ class Learner(NamedTuple):
     explorer: Explorer | None
 
 
-def rpg_physics(env: Env, config: RPGPhysicsConfig = RPGPhysicsConfig()) -> Agent:
+def rpg_physics(
+    env: Env, config: RPGPhysicsConfig = RPGPhysicsConfig(), head: PolicyHead | None = None
+) -> Agent:
     """A latent-conditioned Gaussian or flow on the variational bound, through the dynamics.
 
     A flow has no density: its bound is without the action's entropy, and RFO's regularizers, told z,
     keep it exploring.
+
+    Args:
+        env: the task.
+        config: the settings.
+        head: a policy head of your own on [s, z] (observation_size + latent_size,), in place of the one
+            that `config` describes.
 
     Raises:
         ValueError: static fields that cannot work together.
@@ -127,7 +135,9 @@ def rpg_physics(env: Env, config: RPGPhysicsConfig = RPGPhysicsConfig()) -> Agen
         prior = by_value(size, init_value, lambda params, s, z: value(params, judged(s, z)))
     elif config.latent == "discrete":
         prior = categorical(size, seen)
-    head, regularizers = HEADS[config.head](seen + size, world.action_size, config)
+    regularizers = unregularized
+    if head is None:
+        head, regularizers = HEADS[config.head](seen + size, world.action_size, config)
     make_encoder = categorical_encoder if config.latent == "discrete" else gaussian_encoder
     evidence, *widths = EVIDENCE[config.information_about](env, world)
     encoder = make_encoder(size, *widths, config.encoder_hidden)
@@ -275,6 +285,13 @@ def gaussian_head(
         return jnp.float32(0.0), {"train/entropy": -jnp.mean(view.window.log_prob)}
 
     return head, entropy
+
+
+def unregularized(
+    params: Params, previous: Decisions, view: View, key: Key
+) -> tuple[Array, Metrics]:
+    """A head of one's own: what the bound says is all."""
+    return jnp.float32(0.0), {}
 
 
 def flow_head(

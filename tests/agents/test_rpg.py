@@ -1,5 +1,6 @@
 """RPG with a world model: what is replayed, imagined, valued, and what may touch what."""
 
+import re
 import sys
 from dataclasses import replace
 
@@ -7,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from heads import linear_head
 
 from rpgjax.agents.rpg import rpg
 from rpgjax.agents.rpg_config import RPGConfig
@@ -30,6 +32,7 @@ from rpgjax.envs import analytic
 from rpgjax.envs.episodes import episodes
 from rpgjax.models.world_model import Imagined, ModelState, WorldModel
 from rpgjax.objectives.novelty import intrinsic_reward
+from rpgjax.policies import gaussian
 
 TINY = RPGConfig(
     num_envs=3,
@@ -483,3 +486,29 @@ def test_a_gradient_that_breaks_in_imagination_is_counted():
 def test_sizes_that_cannot_work_are_refused_by_name(changes, message):
     with pytest.raises(ValueError, match=message):
         rpg(TASK, replace(TINY, **changes))
+
+
+def test_a_head_of_ones_own_takes_the_gaussians_place():
+    def program(agent):
+        return str(jax.make_jaxpr(agent.update)(jax.eval_shape(agent.init, KEY)))
+
+    own = gaussian(
+        TINY.model_size + TINY.latent_size,
+        1,
+        TINY.hidden,
+        TINY.activation,
+        state_dependent_std=True,
+        log_std_init=TINY.log_std_init,
+        layer_norm=False,
+    )
+    # Reprs of functions in it hold addresses.
+    same, theirs = (re.sub("0x[0-9a-f]+", "", program(rpg(TASK, TINY, one))) for one in (own, None))
+    assert same == theirs
+
+    linear = linear_head(TINY.model_size + TINY.latent_size)
+    parts = make_parts(episodes(TASK, TINY.episode_length), TINY, linear)
+    learner = make_learner(parts, jax.random.key(0))
+    after, metrics = learn_policy(parts, TINY, learner, segment(), KEY)
+    assert moved(learner.actor, after.actor) > 0
+    assert float(after.log_alpha) == 0.0, "it has no density, so no entropy to weigh"
+    assert "train/entropy" not in metrics

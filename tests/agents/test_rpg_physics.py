@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from heads import linear_head
 
 from rpgjax.agents.rpg_physics import RPGPhysicsConfig, rpg_physics, sharply
 from rpgjax.envs import analytic
@@ -262,3 +263,13 @@ def test_critics_may_see_places_more_sharply_than_heads():
     assert all(np.all(np.isfinite(value)) for value in metrics.values())
     with pytest.raises(ValueError, match="a task with objects"):
         rpg_physics(analytic.double_integrator(), replace(TINY, critic_frequencies=5))
+
+
+def test_a_head_of_ones_own_climbs_the_bound():
+    task, size = analytic.double_integrator(), 2 + TINY.latent_size
+    agent = rpg_physics(task, TINY, linear_head(size))
+    before = agent.init(jax.random.key(0))
+    after, metrics = jax.jit(agent.update)(before)
+    assert after.actor["head"].shape == (1, size)
+    assert float(jnp.abs(after.actor["head"]).max()) > 0.0
+    assert "train/entropy" not in metrics
