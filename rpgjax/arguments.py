@@ -19,8 +19,9 @@ def value_of(flag: str, arguments: list[str]) -> str | None:
     """What follows a flag, if it is there: `--env ant` or `--env=ant`; the last one counts."""
     found = None
     for index, argument in enumerate(arguments):
-        if argument == flag and index + 1 < len(arguments):
-            found = arguments[index + 1]
+        following = arguments[index + 1 : index + 2]
+        if argument == flag and following and not following[0].startswith("--"):
+            found = following[0]
         elif argument.startswith(f"{flag}="):
             found = argument.removeprefix(f"{flag}=")
     return found

@@ -96,7 +96,10 @@ def evaluate(arguments: list[str]) -> int:
         raise RunError(f"--episodes is {options.episodes}; it has to be at least 1", 2)
     with _quiet():
         from rpgjax.training import launch
-        from rpgjax.training.metrics import write_json
+        from rpgjax.training.metrics import check_can_write, write_json
+    if options.json is not None:
+        with as_usage():
+            check_can_write(options.json)
     run = launch.load(options.run, options.which)
     if options.backend is not None:
         run = launch.on_backend(run, options.backend)
@@ -124,10 +127,14 @@ def render(arguments: list[str]) -> int:
         )
     with _quiet():
         from rpgjax.training import launch
+        from rpgjax.training.metrics import check_can_write
         from rpgjax.training.programs import enable_compilation_cache
         from rpgjax.training.replay import render as write_replay
     enable_compilation_cache()
     path = options.out or options.run / "replay.html"
+    if options.out is not None:
+        with as_usage():
+            check_can_write(path)
     write_replay(launch.load(options.run, options.which), path)
     print(f"wrote {path}")
     return 0
@@ -140,22 +147,30 @@ def plot(arguments: list[str]) -> int:
         raise RunError("plot needs at least one run folder", 2)
     with _quiet():
         from rpgjax.training.figures import comparison, learning_curve
-        from rpgjax.training.metrics import read_metrics
+        from rpgjax.training.metrics import check_can_write, read_metrics
         from rpgjax.training.runs import setting_values
     first = options.runs[0]
     single = len(options.runs) == 1
     path = options.out or (first / "learning_curve.png" if single else Path("comparison.png"))
-    if single and (first / "metrics.jsonl").exists():
-        learning_curve(read_metrics(first / "metrics.jsonl"), path, title=first.resolve().name)
-    else:
-        comparison(options.runs, path)
+    with as_usage():
+        if options.out is not None:
+            check_can_write(path)
+        if rows := read_metrics(first / "metrics.jsonl") if single else []:
+            learning_curve(rows, path, title=first.resolve().name)
+        else:
+            comparison(options.runs, path)
     print(f"wrote {path}")
     has_latent = (setting_values(first).get("agent") or {}).get("latent_size")
     if single and has_latent and (first / "checkpoints").is_dir():
         with _quiet():  # only here: importing Brax takes seconds
             from rpgjax.training import launch
             from rpgjax.training.latent_figures import draw as draw_latents
-        draw_latents(launch.load(first, "last"), path.with_name("latents.png"))
+        try:
+            run = launch.load(first, "last")
+        except RunError as error:  # of a task of one's own, which only its program can make
+            print(f"no latents.png: {error}")
+            return 0
+        draw_latents(run, path.with_name("latents.png"))
         print(f"wrote {path.with_name('latents.png')}")
     return 0
 
@@ -169,12 +184,12 @@ def gradcheck(arguments: list[str]) -> int:
         from rpgjax.envs import registry
         from rpgjax.training import launch
         from rpgjax.training.figures import gradient_quality
-        from rpgjax.training.metrics import write_json
+        from rpgjax.training.metrics import check_can_write, write_json
     env, backend, policy = options.env, options.backend, None
     with as_usage():
         for file in (options.json, options.figure):
-            if file is not None and not file.parent.is_dir():
-                raise ValueError(f"no folder {file.parent} to write {file.name} in")
+            if file is not None:
+                check_can_write(file)
         if options.run is not None:
             if {"--env", "--backend"} & {argument.split("=")[0] for argument in arguments}:
                 raise ValueError("--run brings its own task and physics: leave --env and --backend")

@@ -7,6 +7,7 @@ import pytest
 
 from rpgjax.arguments import one_line
 from rpgjax.cli import main
+from rpgjax.training.runs import locked
 
 
 @pytest.mark.parametrize(
@@ -22,12 +23,23 @@ from rpgjax.cli import main
         ("train rfo --env lqr --eval-every 0", "eval_every is 0"),
         ("train rfo --env lqr --seeds 0", "--seeds is 0"),
         ("train rfo --env lqr --epochs 3", "--epochs"),
+        ("train rfo --env --updates 3", "--env"),
+        ("train rfo --env lqr --num-envs 0", "num_envs must be at least 1, not 0"),
+        ("train rfo --env lqr --discount 2", "discount (2) must be between 0 and 1"),
+        ("train rpg --env lqr --hidden 0", "hidden must be at least 1"),
+        ("train rpg --env lqr --hidden", "hidden needs at least one layer"),
+        ("train rpg --env lqr --latent Discrete", "--latent"),
+        ("train mbsac --env lqr --latent-size 4", "--latent-size"),
         ("resume /nowhere", "no run folder"),
         ("resume", "rpgjax resume --help"),
         ("eval /nowhere", "no run folder"),
         ("eval /nowhere --episodes 0", "--episodes is 0"),
         ("render /nowhere", "no run folder"),
         ("render /nowhere --out x.png", "--out is the page: x.html"),
+        ("render . --out /nowhere/x.html", "no folder /nowhere to write x.html in"),
+        ("eval . --json /nowhere/x.json", "no folder /nowhere to write x.json in"),
+        ("eval . --json /", "/ is a folder"),
+        ("plot . --out /nowhere/x.png", "no folder /nowhere to write x.png in"),
         ("plot", "at least one run folder"),
         ("plot /nowhere", "no metrics"),
         ("list everything", "everything"),
@@ -80,6 +92,11 @@ def test_a_run_from_train_to_plot(tmp_path, capsys):
 
     assert main(["train", "apg", "--env", "lqr", "--out", out]) == 2
     assert "holds a run already" in capsys.readouterr().err
+    before = (tmp_path / "run" / "config.json").read_bytes()
+    with locked([tmp_path / "run"]):
+        assert main(["resume", out, "--updates", "6"]) == 1
+    assert "another process" in capsys.readouterr().err
+    assert (tmp_path / "run" / "config.json").read_bytes() == before, "refused: nothing changes"
     assert main(["resume", out, "--updates", "6", "--no-replay"]) == 0
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["update"] for line in lines] == [1, 2, 3, 4, 5, 6]
@@ -93,6 +110,8 @@ def test_a_run_from_train_to_plot(tmp_path, capsys):
     assert "no physics backends" in capsys.readouterr().err
     assert main(["plot", out, "--out", str(tmp_path / "figure.png")]) == 0
     assert (tmp_path / "figure.png").stat().st_size > 1000
+    assert main(["plot", out, "--out", str(tmp_path / "figure.foo")]) == 2
+    assert "'foo' is not supported" in capsys.readouterr().err
 
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     config["settings"]["agent"]["discount"] = 0.5
@@ -115,6 +134,11 @@ def test_a_policy_with_a_latent_gets_a_picture_of_it(tmp_path, capsys):
     assert main(["plot", str(run)]) == 0
     assert picture.stat().st_size > 1000
     assert str(picture) in capsys.readouterr().out
+
+    config = json.loads((run / "config.json").read_text())
+    (run / "config.json").write_text(json.dumps(config | {"custom": True}))
+    assert main(["plot", str(run)]) == 0, "the curve is there; nobody can make the task"
+    assert "no latents.png" in capsys.readouterr().out
 
 
 def test_boxes_become_one_line():

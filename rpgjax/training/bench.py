@@ -20,6 +20,7 @@ from rich.table import Table
 
 from rpgjax.envs.quiet import quiet_brax
 from rpgjax.training.bench_sides import Ask, Say, prepare_peer, worker
+from rpgjax.training.metrics import check_can_write
 
 ROOT = Path(__file__).resolve().parents[2]
 SIDES = ROOT / "experiments" / "bench"  # both sides' scripts, and the peer's pins
@@ -96,8 +97,8 @@ def main(
     """
     if min(num_envs, horizon, rounds) < 1:
         raise ValueError("num_envs, horizon and rounds must be at least 1")
-    if json is not None and not json.parent.is_dir():
-        raise ValueError(f"no folder {json.parent} to write {json.name} in")
+    if json is not None:
+        check_can_write(json)
     console = Console()
     workload = Workload(env, backend, num_envs, horizon)
     result = measure(workload, rounds, skip_peer, stock, console.print)

@@ -25,6 +25,10 @@ def resolve(
     """Complete settings from a name or from settings, with `changes` to either level of fields."""
     from rpgjax.presets import preset
 
+    if env is not None and not isinstance(env, (Env, str)):
+        raise ValueError(f"env has to be a task's name or a brax.envs.Env, not {env!r}")
+    if isinstance(env, Env) and backend is not None:
+        raise ValueError("backend is a named task's; an env object brings its own physics")
     name = type(env).__name__ if isinstance(env, Env) else env
     if isinstance(settings, str):
         if name is None:

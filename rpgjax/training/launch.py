@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,8 +27,10 @@ from rpgjax.training.report import Report, default_report
 from rpgjax.training.runs import (
     RunConfig,
     claim_folder,
+    locked,
     new_folder,
     read_config,
+    release_folder,
     run_name,
     seed_folders,
     write_config,
@@ -102,7 +105,8 @@ def train(
     else:
         root = claim_folder(Path(out))
         record_config(root, settings, seeds, custom=isinstance(env, Env))
-    return _fit(agent, task, settings, seeds, root, report, progress, replay, tensorboard)
+    with _whole_or_nothing(root, settings, seeds):
+        return _fit(agent, task, settings, seeds, root, report, progress, replay, tensorboard)
 
 
 def train_in(parent: Path, settings: TrainSettings, *, seeds: int = 1, **options: Any) -> Run:
@@ -111,7 +115,8 @@ def train_in(parent: Path, settings: TrainSettings, *, seeds: int = 1, **options
     agent = make_agent(settings, task)
     root = new_folder(parent, run_name(settings))
     record_config(root, settings, seeds, custom=False)
-    return _fit(agent, task, settings, seeds, root, **options)
+    with _whole_or_nothing(root, settings, seeds):
+        return _fit(agent, task, settings, seeds, root, **options)
 
 
 def resume(
@@ -145,11 +150,12 @@ def resume(
             status=2,
         )
     settings = config.settings
-    if updates is not None and updates != settings.updates:
-        settings = dataclasses.replace(settings, updates=updates)
-        record_config(root, settings, config.seeds, config.custom)
     task = _task(config, root, env)
     agent = make_agent(settings, task)
+    if updates is not None and updates != settings.updates:
+        settings = dataclasses.replace(settings, updates=updates)
+        with locked(seed_folders(root, settings.seed, config.seeds)):  # not another process's goal
+            record_config(root, settings, config.seeds, config.custom)
     return _fit(agent, task, settings, config.seeds, root, report, progress, replay, tensorboard)
 
 
@@ -238,6 +244,17 @@ def _task(config: RunConfig, folder: Path, env: Env | None) -> Env:
             "call rpgjax from Python with env=..."
         )
     return make_env(config.settings)
+
+
+@contextlib.contextmanager
+def _whole_or_nothing(root: Path | None, settings: TrainSettings, seeds: int) -> Iterator[None]:
+    """What is refused when it is traced leaves no folder behind."""
+    try:
+        yield
+    except (TypeError, ValueError):
+        if root is not None:
+            release_folder(root, settings.seed, seeds)
+        raise
 
 
 def _fit(

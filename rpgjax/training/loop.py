@@ -294,8 +294,7 @@ class _Run:
         self.write_summaries("stopped: dynamics or gradients non-finite")
         raise RunError(
             f"stopped at update {update}: not one environment had finite dynamics and gradients in "
-            f"{_BROKEN_UPDATES} updates in a row; try a smaller --horizon, a lower "
-            "--actor-learning-rate or another --backend"
+            f"{_BROKEN_UPDATES} updates in a row; try {advice(self.settings)}"
         )
 
     def finish(self, update: int, status: str) -> None:
@@ -324,6 +323,14 @@ class _Run:
     def close(self) -> None:
         for closable in (*self.checkpoints, *self.boards):
             closable.close()
+
+
+def advice(settings: TrainSettings) -> str:
+    """What may keep dynamics and gradients finite, by the flags that the run has."""
+    slower = "actor-" if hasattr(settings.agent, "actor_learning_rate") else ""
+    tried = ["a smaller --horizon", f"a lower --{slower}learning-rate"]
+    tried += ["another --backend"] if settings.backend else []
+    return f"{', '.join(tried[:-1])} or {tried[-1]}"
 
 
 def next_chunk(count: int, seconds: float) -> int:

@@ -111,6 +111,14 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
     temporary.replace(path)
 
 
+def check_can_write(path: Path) -> None:
+    """Raises ValueError where no file can be: to be asked before what it is for is computed."""
+    if not path.parent.is_dir():
+        raise ValueError(f"no folder {path.parent} to write {path.name} in")
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder: name a file in it")
+
+
 def write_json(path: Path, value: Any) -> None:
     """Writes JSON, whole."""
     write_whole(path, lambda file: file.write_text(json.dumps(value, indent=2) + "\n"))

@@ -43,7 +43,7 @@ def run_name(settings: TrainSettings) -> str:
 
 def new_folder(parent: Path, name: str) -> Path:
     """Makes `parent/name`, or the first free `parent/name-2`, `-3`, ...: never an existing one."""
-    parent.mkdir(parents=True, exist_ok=True)
+    _make(parent)
     number = 1
     while True:
         folder = parent / (name if number == 1 else f"{name}-{number}")
@@ -67,11 +67,32 @@ def claim_folder(folder: Path) -> Path:
             "or choose another --out",
             status=2,
         )
+    _make(folder)
+    return folder
+
+
+def release_folder(root: Path, seed: int, seeds: int) -> None:
+    """Takes back what a run that never began has left, and the folders that are empty then."""
+    folders = seed_folders(root, seed, seeds)
+    for folder in folders:
+        metrics, checkpoints = folder / "metrics.jsonl", folder / "checkpoints"
+        if metrics.exists() and metrics.stat().st_size:
+            return
+        if checkpoints.exists() and any(checkpoints.iterdir()):
+            return
+    for folder in (*folders, root):
+        for name in ("config.json", "metrics.jsonl", ".lock"):
+            (folder / name).unlink(missing_ok=True)
+        for empty in (folder / "checkpoints", folder):
+            with contextlib.suppress(OSError):  # not there, or somebody's
+                empty.rmdir()
+
+
+def _make(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(f"cannot make the run folder {folder}: {error.strerror}", 2) from error
-    return folder
 
 
 def holds_run(folder: Path) -> bool:
@@ -119,7 +140,7 @@ def read_config(folder: Path, config_types: dict[str, type]) -> RunConfig:
         config_type = config_types.get(settings["algorithm"])
         return RunConfig(
             settings=settings_from_json(settings, config_type),
-            seeds=content["seeds"],
+            seeds=_count(content["seeds"]),
             group=content["group"],
             x64=content["x64"],
             custom=content["custom"],
@@ -130,6 +151,12 @@ def read_config(folder: Path, config_types: dict[str, type]) -> RunConfig:
         raise RunError(f"{folder} is no run folder", 2) from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise RunError(f"{path} is unreadable: {error}") from error
+
+
+def _count(seeds: Any) -> int:
+    if not isinstance(seeds, int) or seeds < 1:
+        raise ValueError(f"seeds is {seeds!r}")
+    return seeds
 
 
 @contextlib.contextmanager
@@ -198,6 +225,7 @@ def git_commit() -> str | None:
 def setting_values(folder: Path) -> dict[str, Any]:
     """The settings in `config.json` as plain values, for labels; empty if unreadable."""
     try:
-        return json.loads((folder / "config.json").read_text())["settings"]
-    except (OSError, ValueError, KeyError):
+        settings = json.loads((folder / "config.json").read_text())["settings"]
+        return settings | {"agent": dict(settings["agent"] or {})}
+    except (OSError, ValueError, KeyError, TypeError):
         return {}

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -16,6 +17,7 @@ from toy import Line, toy_agent
 from worker import settings
 
 import rpgjax.training.loop as loop
+from rpgjax.agents import RFOConfig, RPGConfig
 from rpgjax.training.checkpoints import CheckpointError, Checkpoints, from_host
 from rpgjax.training.loop import fit, next_chunk
 from rpgjax.training.metrics import WALL_CLOCK, read_metrics
@@ -123,6 +125,15 @@ def test_broken_dynamics_stop_the_run_with_advice(tmp_path):
         run(tmp_path, updates=200, agent=toy_agent(breaks_at=30))
     assert len(read_metrics(tmp_path / "metrics.jsonl")) < 80
     assert "non-finite" in json.loads((tmp_path / "summary.json").read_text())["status"]
+
+
+def test_advice_is_of_flags_that_the_run_has():
+    of = replace(settings(1, 1), agent=RFOConfig(), backend="spring")
+    assert (
+        loop.advice(of) == "a smaller --horizon, a lower --actor-learning-rate or another --backend"
+    )
+    of = replace(settings(1, 1), agent=RPGConfig(), backend=None)
+    assert loop.advice(of) == "a smaller --horizon or a lower --learning-rate"
 
 
 def test_full_disk_while_writing_metrics_is_one_line(tmp_path, monkeypatch):

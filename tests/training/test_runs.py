@@ -2,12 +2,16 @@ import json
 
 import pytest
 
+from rpgjax.agents import AGENTS
+from rpgjax.presets import preset
+from rpgjax.training import launch
 from rpgjax.training.runs import (
     claim_folder,
     new_folder,
     read_config,
     run_name,
     seed_folders,
+    setting_values,
     write_config,
 )
 from rpgjax.training.settings import RunError, TrainSettings
@@ -32,6 +36,32 @@ def test_chosen_folder_must_not_hold_a_run(tmp_path):
     assert caught.value.status == 2
 
 
+def test_a_file_in_the_way_is_one_line(tmp_path):
+    (tmp_path / "runs").write_text("")
+    with pytest.raises(RunError, match="cannot make the run folder"):
+        new_folder(tmp_path / "runs", "a")
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_a_run_that_never_began_leaves_nothing(tmp_path, seeds, monkeypatch):
+    def refuse(*arguments, **options):
+        for folder in seed_folders(tmp_path / "a", 0, seeds):
+            folder.mkdir(exist_ok=True)
+            (folder / "metrics.jsonl").write_text(written)
+            (folder / "checkpoints").mkdir()
+        raise ValueError("this cannot be traced")
+
+    monkeypatch.setattr(launch, "fit", refuse)
+    written = ""
+    with pytest.raises(ValueError, match="cannot be traced"):
+        launch.train("apg", "lqr", out=tmp_path / "a", seeds=seeds, progress=False)
+    assert not (tmp_path / "a").exists()
+    written = "{}"
+    with pytest.raises(ValueError, match="cannot be traced"):
+        launch.train("apg", "lqr", out=tmp_path / "a", seeds=seeds, progress=False)
+    assert (tmp_path / "a" / "config.json").exists(), "what was trained stays"
+
+
 def test_config_comes_back_with_versions(tmp_path):
     write_config(tmp_path, SETTINGS, 3, group=False, custom=True)
     config = read_config(tmp_path, {})
@@ -47,6 +77,37 @@ def test_what_is_no_run_is_one_line(tmp_path):
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(RunError, match="unreadable"):
         read_config(tmp_path, {})
+
+
+@pytest.mark.parametrize(
+    ("where", "value"),
+    [
+        (("settings", "agent", "flow_solver"), "foo"),
+        (("settings", "agent", "actor_hidden"), 32),
+        (("settings", "agent"), None),
+        (("settings", "env"), None),
+        (("settings", "seed"), "a"),
+        (("settings", "updates"), 12.5),
+        (("seeds",), "two"),
+        (("seeds",), 0),
+        ((), []),
+    ],
+)
+def test_a_config_that_was_spoilt_is_one_line(where, value, tmp_path):
+    types = {name: config for name, (config, _) in AGENTS.items()}
+    settings = preset("rfo", "lqr", None)
+    write_config(tmp_path, settings, 1, group=False, custom=False)
+    assert read_config(tmp_path, types).settings == settings
+    content = json.loads((tmp_path / "config.json").read_text())
+    for part in reversed(range(len(where))):
+        outer = content
+        for name in where[:part]:
+            outer = outer[name]
+        value = outer | {where[part]: value}
+    (tmp_path / "config.json").write_text(json.dumps(value))
+    with pytest.raises(RunError, match=r"config\.json"):
+        read_config(tmp_path, types)
+    setting_values(tmp_path)  # for labels, it does not matter
 
 
 def test_one_folder_a_seed(tmp_path):
