@@ -41,17 +41,18 @@ def train(arguments: list[str]) -> int:
         from rpgjax.envs.registry import backends
         from rpgjax.presets import preset
         from rpgjax.training import launch
-        from rpgjax.training.settings import TrainSettings
     env = value_of("--env", arguments) or TrainOptions.env
     backend = value_of("--backend", arguments)
     with as_usage():
         backends(env)  # an unknown task is said before its preset's flags are parsed
         base = preset(algorithm, env, backend)
     defaults = TrainOptions(env=env, backend=base.backend)
-    schedule = [f for f in dataclasses.fields(TrainSettings) if f.name in _SCHEDULE]
     fields: list[Any] = [
         ("options", Annotated[TrainOptions, tyro.conf.arg(name="")], defaults),
-        *((f.name, int, getattr(base, f.name)) for f in schedule),
+        *(
+            (name, Annotated[int, tyro.conf.arg(help=text)], getattr(base, name))
+            for name, text in _SCHEDULE.items()
+        ),
         ("agent", Annotated[type(base.agent), tyro.conf.arg(name="")], base.agent),
     ]
     flat = dataclasses.make_dataclass("Train", fields, frozen=True)
@@ -74,7 +75,13 @@ def train(arguments: list[str]) -> int:
     return 128 + done.signum if done.signum is not None else 0
 
 
-_SCHEDULE = ("seed", "updates", "eval_every", "eval_episodes", "checkpoint_every")
+_SCHEDULE = {  # fields of the settings that are flags, and what their help says
+    "seed": "of everything that is drawn; the first of several",
+    "updates": "of the agent, until the end",
+    "eval_every": "updates between evaluations",
+    "eval_episodes": "whole episodes in an evaluation, for each of the two policies",
+    "checkpoint_every": "updates between checkpoints",
+}
 
 
 def resume(arguments: list[str]) -> int:

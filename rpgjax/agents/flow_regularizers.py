@@ -25,9 +25,7 @@ class FlowConfig(ShortHorizonConfig):
     flow_rematerialise: bool = False
     c_past: NonNegative = 0.2  # weight of the stability term L_past
     c_uniform: NonNegative = 0.2  # weight of the exploration term L_uni
-    regularizer_floor: Share = (
-        0.05  # fraction of both weights that stays; 1: constant, as in the paper
-    )
+    regularizer_floor: Share = 0.05  # fraction of both weights that stays; 1 in the paper
     regularizer_decay_steps: Number = 1_200_000  # environment steps of linear decay
     uniform_margin: NonNegative = 1e-3  # how far uniform targets stay from the action bounds
 

@@ -91,9 +91,7 @@ class RPGPhysicsConfig(FlowConfig):
     novelty_width: Count = 256
     novelty_learning_rate: NonNegative = 3e-4
     log_std_init: Traced = -1.0
-    critic_frequencies: Number = (
-        0  # of waves of objects' places, which critics see beside s; 0: none
-    )
+    critic_frequencies: Number = 0  # of waves of objects' places, which critics see; 0: none
 
 
 class Learner(NamedTuple):
