@@ -43,9 +43,9 @@ def may_be_traced(kind: Any) -> bool:
     return _FLOAT_FLAG in getattr(kind, "__metadata__", ())
 
 
-def known_to_be(value: float | Array, constant: float) -> bool:
+def known_to_be(value: int | float | np.number | Array, constant: float) -> bool:
     """Whether a setting is `constant` when the program is built; one that is traced never is."""
-    return isinstance(value, float) and value == constant
+    return isinstance(value, (int, float, np.number)) and bool(value == constant)
 
 
 def check_fields(settings: Any) -> None:

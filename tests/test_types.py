@@ -6,7 +6,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rpgjax.types import Count, NonNegative, Number, Share, Traced, check_fields, may_be_traced
+from rpgjax.types import (
+    Count,
+    NonNegative,
+    Number,
+    Share,
+    Traced,
+    check_fields,
+    known_to_be,
+    may_be_traced,
+)
 
 
 @dataclass(frozen=True)
@@ -72,3 +81,8 @@ def test_a_sweeps_values_are_not_looked_at():
 def test_limits_do_not_keep_a_field_from_being_traced():
     assert all(may_be_traced(kind) for kind in (Traced, Share, NonNegative))
     assert not any(may_be_traced(kind) for kind in (Count, Number, int, str | None))
+
+
+def test_zero_is_known_however_it_is_written():
+    assert all(known_to_be(zero, 0.0) for zero in (0, 0.0, np.float32(0.0)))
+    assert not any(known_to_be(other, 0.0) for other in (1, 0.5, jnp.zeros(()), jnp.zeros(2)))
