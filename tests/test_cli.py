@@ -98,6 +98,8 @@ def test_a_run_from_train_to_plot(tmp_path, capsys):
     assert "another process" in capsys.readouterr().err
     assert (tmp_path / "run" / "config.json").read_bytes() == before, "refused: nothing changes"
     assert main(["resume", out, "--updates", "6", "--no-replay"]) == 0
+    was, now = json.loads(before), json.loads((tmp_path / "run" / "config.json").read_text())
+    assert now == was | {"settings": was["settings"] | {"updates": 6}}
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["update"] for line in lines] == [1, 2, 3, 4, 5, 6]
 

@@ -34,6 +34,7 @@ from rpgjax.training.runs import (
     run_name,
     seed_folders,
     write_config,
+    write_goal,
 )
 from rpgjax.training.settings import RunError, TrainSettings, training_hash
 
@@ -154,8 +155,10 @@ def resume(
     agent = make_agent(settings, task)
     if updates is not None and updates != settings.updates:
         settings = dataclasses.replace(settings, updates=updates)
-        with locked(seed_folders(root, settings.seed, config.seeds)):  # not another process's goal
-            record_config(root, settings, config.seeds, config.custom)
+        folders = seed_folders(root, settings.seed, config.seeds)
+        with locked(folders):  # not another process's goal
+            for folder in {root, *folders}:
+                write_goal(folder, updates)
     return _fit(agent, task, settings, config.seeds, root, report, progress, replay, tensorboard)
 
 

@@ -123,6 +123,13 @@ def write_config(
     )
 
 
+def write_goal(folder: Path, updates: int) -> None:
+    """Changes how long a run is to train in its `config.json`, and nothing else."""
+    path = folder / "config.json"
+    content = json.loads(path.read_text())
+    write_json(path, content | {"settings": content["settings"] | {"updates": updates}})
+
+
 def read_config(folder: Path, config_types: dict[str, type]) -> RunConfig:
     """Reads `config.json`.
 
