@@ -233,6 +233,6 @@ def setting_values(folder: Path) -> dict[str, Any]:
     """The settings in `config.json` as plain values, for labels; empty if unreadable."""
     try:
         settings = json.loads((folder / "config.json").read_text())["settings"]
-        return settings | {"agent": dict(settings["agent"] or {})}
-    except (OSError, ValueError, KeyError, TypeError):
+        return settings | {"agent": dict(settings.get("agent") or {})}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
