@@ -1,6 +1,6 @@
 """AntPush through the simulator, paid for novelty: does it find the way around the block?
 
-python experiments/push/ant_push_physics.py              seeds 0 to 4, what has no results yet
+python experiments/push/ant_push_physics.py              seeds 0 to 6, what has no results yet
 python experiments/push/ant_push_physics.py --seeds 0    only this one
 python experiments/push/ant_push_physics.py --together   eight seeds of a few settings at once, for a GPU
 python experiments/push/ant_push_physics.py --report     only the figure and the table
@@ -212,7 +212,7 @@ def main() -> None:
     if arguments.together:
         train_together(arguments.seeds or list(range(8)), arguments.updates)
     elif not arguments.report:
-        for seed in arguments.seeds or range(5):
+        for seed in arguments.seeds or range(7):
             if not results(seed).exists():
                 train(seed)
     draw()
