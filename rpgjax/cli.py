@@ -104,9 +104,8 @@ def evaluate(arguments: list[str]) -> int:
     with _quiet():
         from rpgjax.training import launch
         from rpgjax.training.metrics import check_can_write, write_json
-    if options.json is not None:
-        with as_usage():
-            check_can_write(options.json)
+    with as_usage():
+        check_can_write(options.json)
     run = launch.load(options.run, options.which)
     if options.backend is not None:
         run = launch.on_backend(run, options.backend)
@@ -139,9 +138,8 @@ def render(arguments: list[str]) -> int:
         from rpgjax.training.replay import render as write_replay
     enable_compilation_cache()
     path = options.out or options.run / "replay.html"
-    if options.out is not None:
-        with as_usage():
-            check_can_write(path)
+    with as_usage():
+        check_can_write(options.out)
     write_replay(launch.load(options.run, options.which), path)
     print(f"wrote {path}")
     return 0
@@ -160,14 +158,13 @@ def plot(arguments: list[str]) -> int:
     single = len(options.runs) == 1
     path = options.out or (first / "learning_curve.png" if single else Path("comparison.png"))
     with as_usage():
-        if options.out is not None:
-            check_can_write(path)
+        check_can_write(options.out)
         if rows := read_metrics(first / "metrics.jsonl") if single else []:
             learning_curve(rows, path, title=first.resolve().name)
         else:
             comparison(options.runs, path)
     print(f"wrote {path}")
-    has_latent = (setting_values(first).get("agent") or {}).get("latent_size")
+    has_latent = setting_values(first).get("agent", {}).get("latent_size")
     if single and has_latent and (first / "checkpoints").is_dir():
         with _quiet():  # only here: importing Brax takes seconds
             from rpgjax.training import launch
@@ -194,9 +191,7 @@ def gradcheck(arguments: list[str]) -> int:
         from rpgjax.training.metrics import check_can_write, write_json
     env, backend, policy = options.env, options.backend, None
     with as_usage():
-        for file in (options.json, options.figure):
-            if file is not None:
-                check_can_write(file)
+        check_can_write(options.json, options.figure)
         if options.run is not None:
             if {"--env", "--backend"} & {argument.split("=")[0] for argument in arguments}:
                 raise ValueError("--run brings its own task and physics: leave --env and --backend")

@@ -55,10 +55,11 @@ def check_fields(settings: Any) -> None:
     looked at: a sweep's are not known when the program is built.
     """
     for field in dataclasses.fields(settings):
-        _check(field.name, getattr(settings, field.name), field.type)
+        check_value(field.name, getattr(settings, field.name), field.type)
 
 
-def _check(name: str, value: Any, kind: Any) -> None:
+def check_value(name: str, value: Any, kind: Any) -> None:
+    """Raises ValueError, in one line, where a value is not of a field's type."""
     limits = next((x for x in getattr(kind, "__metadata__", ()) if isinstance(x, Limits)), None)
     kind = typing.get_args(kind)[0] if typing.get_origin(kind) is Annotated else kind
     choices = typing.get_args(kind)
@@ -70,7 +71,7 @@ def _check(name: str, value: Any, kind: Any) -> None:
         if not isinstance(value, tuple):
             raise ValueError(f"{name} is {value!r}; it has to be a tuple")
         for item in value:
-            _check(name, item, choices[0])
+            check_value(name, item, choices[0])
     elif kind is not Any and not any(_is_a(value, one) for one in choices or (kind,)):
         wanted = " or ".join(one.__name__ for one in choices or (kind,) if one is not Array)
         raise ValueError(f"{name} is {value!r}; it has to be of type {wanted}")

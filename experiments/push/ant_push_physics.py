@@ -204,7 +204,7 @@ def draw() -> None:
 def main() -> None:
     """Trains what has no results yet, then reports."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", type=int, nargs="+", help="0 to 4; together, 0 to 7")
+    parser.add_argument("--seeds", type=int, nargs="+", help="0 to 6; together, 0 to 7")
     parser.add_argument("--together", action="store_true", help="some settings, as one program")
     parser.add_argument("--updates", type=int, help="of them; the preset's by default")
     parser.add_argument("--report", action="store_true", help="only the figure and the table")

@@ -32,11 +32,11 @@ def gaussian_head(inputs: int, action_size: int, config: RPGConfig) -> TrainedHe
         log_std_init=config.log_std_init,
         layer_norm=False,
     )
-    return own_head(head)
+    return unpenalised(head)
 
 
-def own_head(head: PolicyHead) -> TrainedHead:
-    """Any head: what the bound says is all that its loss has."""
+def unpenalised(head: PolicyHead) -> TrainedHead:
+    """A head whose loss has nothing besides the bound: the Gaussian, and any head of one's own."""
     return TrainedHead(head, lambda params, window, key: (jnp.float32(0.0), {}))
 
 

@@ -94,6 +94,7 @@ def learn_policy(
     )
     window, value, metrics = jax.lax.stop_gradient(aux)
 
+    # `objectives.entropy.temperature_loss`, summed in another order: recorded runs repeat digit for digit.
     def temperature(log_alpha: Array, entropy: Array) -> Array:
         return config.action_entropy * jnp.exp(log_alpha) * (entropy + parts.action_size)
 

@@ -9,7 +9,7 @@ import optax
 
 from rpgjax.agents.exploration import Explorer, no_explorer
 from rpgjax.agents.rpg_config import RPGConfig
-from rpgjax.agents.rpg_heads import HEADS, own_head
+from rpgjax.agents.rpg_heads import HEADS, unpenalised
 from rpgjax.envs.episodes import Episodes, EpisodeState, EpisodeStep
 from rpgjax.models.latent_encoder import LatentEncoder, categorical_encoder, gaussian_encoder
 from rpgjax.models.networks import critic_network
@@ -73,7 +73,7 @@ def make_parts(world: Episodes, config: RPGConfig, head: PolicyHead | None = Non
         s + z, config.hidden, config.activation, 2, layer_norm=False
     )
     inner, penalty = (
-        HEADS[config.head](s + z, world.action_size, config) if head is None else own_head(head)
+        HEADS[config.head](s + z, world.action_size, config) if head is None else unpenalised(head)
     )
     discrete = config.latent == "discrete"
     shape = (z, s, world.action_size, config.hidden, config.activation)

@@ -97,8 +97,7 @@ def main(
     """
     if min(num_envs, horizon, rounds) < 1:
         raise ValueError("num_envs, horizon and rounds must be at least 1")
-    if json is not None:
-        check_can_write(json)
+    check_can_write(json)
     console = Console()
     workload = Workload(env, backend, num_envs, horizon)
     result = measure(workload, rounds, skip_peer, stock, console.print)

@@ -111,12 +111,18 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
     temporary.replace(path)
 
 
-def check_can_write(path: Path) -> None:
-    """Raises ValueError where no file can be: to be asked before what it is for is computed."""
-    if not path.parent.is_dir():
-        raise ValueError(f"no folder {path.parent} to write {path.name} in")
-    if path.is_dir():
-        raise ValueError(f"{path} is a folder: name a file in it")
+def check_can_write(*files: Path | None) -> None:
+    """Raises ValueError where no file can be: to be asked before what it is for is computed.
+
+    None is a file that nobody wants.
+    """
+    for file in files:
+        if file is None:
+            continue
+        if not file.parent.is_dir():
+            raise ValueError(f"no folder {file.parent} to write {file.name} in")
+        if file.is_dir():
+            raise ValueError(f"{file} is a folder: name a file in it")
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -21,6 +21,7 @@ from rpgjax.training.settings import (
     settings_from_json,
     settings_to_json,
 )
+from rpgjax.types import Count, check_value
 
 _PACKAGES = ("rpgjax", "jax", "jaxlib", "brax", "mujoco", "mujoco-mjx", "flax", "optax", "numpy")
 
@@ -145,9 +146,10 @@ def read_config(folder: Path, config_types: dict[str, type]) -> RunConfig:
         content = json.loads(path.read_text())
         settings = content["settings"]
         config_type = config_types.get(settings["algorithm"])
+        check_value("seeds", content["seeds"], Count)
         return RunConfig(
             settings=settings_from_json(settings, config_type),
-            seeds=_count(content["seeds"]),
+            seeds=content["seeds"],
             group=content["group"],
             x64=content["x64"],
             custom=content["custom"],
@@ -158,12 +160,6 @@ def read_config(folder: Path, config_types: dict[str, type]) -> RunConfig:
         raise RunError(f"{folder} is no run folder", 2) from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise RunError(f"{path} is unreadable: {error}") from error
-
-
-def _count(seeds: Any) -> int:
-    if not isinstance(seeds, int) or seeds < 1:
-        raise ValueError(f"seeds is {seeds!r}")
-    return seeds
 
 
 @contextlib.contextmanager
