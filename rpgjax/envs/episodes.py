@@ -159,7 +159,7 @@ def episodes(env: Env, episode_length: int, bank_size: int = 128, refresh: int =
             terminated=terminated,
             truncated=truncated,
             finite=finite,
-            survival=jnp.asarray(reached.info.get("survival", 1.0), dtype),
+            survival=jnp.where(finite, jnp.asarray(reached.info.get("survival", 1.0), dtype), 1.0),
             pace=jnp.where(finite, jnp.asarray(reached.info.get("pace", 0.0), dtype), 0.0),
         )
 

@@ -200,6 +200,34 @@ def test_training_can_have_shorter_episodes():
     assert lengths[3] < 3 < lengths[0]
 
 
+class Breaks(Wrapper):
+    """A task whose observation and chance of survival break where an action is large."""
+
+    def reset(self, rng):
+        state = self.env.reset(rng)
+        return state.replace(info=state.info | {"survival": jnp.ones(())})
+
+    def step(self, state, action):
+        broken = jnp.where(action[0] > 0.5, jnp.nan, 0.0)
+        state = self.env.step(state, action)
+        info = state.info | {"survival": jnp.float32(1.0) + broken}
+        return state.replace(obs=state.obs + broken, info=info)
+
+
+@pytest.mark.parametrize("name", ["sapo", "rpg_physics"])
+def test_broken_steps_of_a_task_that_tells_survival_cost_no_others(name):
+    agent = make(name, Breaks(analytic.double_integrator()), horizon=6)
+    before = agent.init(jax.random.key(0))
+    after, metrics = jax.jit(agent.update)(before)
+    assert 0.0 < metrics["train/nonfinite_fraction"] < 1.0
+    assert all(np.all(np.isfinite(value)) for value in metrics.values())
+    differs = [
+        np.any(a != b)
+        for a, b in zip(*map(jax.tree.leaves, (before.actor, after.actor)), strict=True)
+    ]
+    assert any(differs)
+
+
 def test_broken_steps_are_no_targets():
     shape = (2, 3)
     window = Transition(

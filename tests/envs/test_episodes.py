@@ -309,6 +309,16 @@ def test_a_broken_step_is_reported_and_replaced():
     )
 
 
+def test_hints_of_a_broken_step_are_numbers():
+    broken = {"survival": jnp.float32(jnp.nan), "pace": jnp.float32(jnp.nan)}
+    plain = {"survival": jnp.float32(0.5), "pace": jnp.float32(2.0)}
+    task, bank, state = start(
+        Walk(broken_above=0.5, info=plain, step_info=lambda info: info | broken)
+    )
+    _, step = task.step(bank, state, jnp.array([0.6]), jax.random.key(3))
+    assert not step.finite and step.survival == 1.0 and step.pace == 0.0
+
+
 def test_a_broken_environment_leaves_the_others_alone():
     task, bank, state = start(Walk(broken_above=0.5))
     keys = jax.random.split(jax.random.key(3), 2)
