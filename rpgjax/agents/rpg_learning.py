@@ -39,7 +39,8 @@ def learn_model(
     parts: Parts, config: RPGConfig, learner: Learner, segment: Segment, updates: Array, key: Key
 ) -> tuple[Learner, Metrics]:
     """One step of model and critic, and one of novelty's network."""
-    mask = before_the_end(segment.ended).astype(segment.reward.dtype)
+    tells = before_the_end(segment.ended) & segment.finite
+    mask = tells.astype(segment.reward.dtype)
     reward, metrics = config.reward_scale * segment.reward, {}
     if parts.novelty is not None:
         counted = updates >= config.novelty_after
@@ -239,7 +240,7 @@ def model_loss(
         config: the weights.
         params: of model and critic.
         segment: (H, B, ...).
-        mask: (H, B), 0 where the segment is another episode's.
+        mask: (H, B), 0 where the segment is another episode's, or its dynamics broke.
         reward: (H, B), novelty in it.
         states: (H, B, size), the target encoder's s_{t+1}.
         targets: (H, B), of V(s_{t+1}, z).

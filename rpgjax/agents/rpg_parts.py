@@ -58,6 +58,7 @@ class Segment(NamedTuple):
     terminated: Array  # bool: the task ended there
     ended: Array  # bool: the next entry is of another episode
     latent: Array  # that the episode was acted with
+    finite: Array  # bool: the dynamics did not break in the step, which tells something
 
 
 def make_parts(world: Episodes, config: RPGConfig, head: PolicyHead | None = None) -> Parts:
@@ -67,6 +68,9 @@ def make_parts(world: Episodes, config: RPGConfig, head: PolicyHead | None = Non
         world: the task.
         config: the settings.
         head: a policy on [s, z], in place of the one that `config` describes.
+
+    Raises:
+        ValueError: a head that carries something from step to step.
     """
     s, z = config.model_size, config.latent_size
     init_critic, critic = critic_network(
@@ -75,6 +79,11 @@ def make_parts(world: Episodes, config: RPGConfig, head: PolicyHead | None = Non
     inner, penalty = (
         HEADS[config.head](s + z, world.action_size, config) if head is None else unpenalised(head)
     )
+    key, told = jax.eval_shape(lambda: (jax.random.key(0), jnp.zeros(s + z)))
+    if jax.tree.leaves(jax.eval_shape(inner.reset, jax.eval_shape(inner.init, key), told, key)):
+        raise ValueError(
+            "this head carries something, and imagination starts anywhere in an episode"
+        )
     discrete = config.latent == "discrete"
     shape = (z, s, world.action_size, config.hidden, config.activation)
     if discrete:
@@ -144,6 +153,7 @@ def segment_of(window: Transition) -> Segment:
         window.terminated,
         window.terminated | window.truncated,
         window.latent,
+        window.finite,
     )
 
 

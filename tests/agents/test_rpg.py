@@ -32,7 +32,7 @@ from rpgjax.envs import analytic
 from rpgjax.envs.episodes import episodes
 from rpgjax.models.world_model import Imagined, ModelState, WorldModel
 from rpgjax.objectives.novelty import intrinsic_reward
-from rpgjax.policies import gaussian
+from rpgjax.policies import chunked, gaussian
 
 TINY = RPGConfig(
     num_envs=3,
@@ -69,6 +69,7 @@ def segment(key=1, batch=8, horizon=3):
         jnp.zeros(shape, bool),
         jnp.zeros(shape, bool),
         z,
+        jnp.ones(shape, bool),
     )
 
 
@@ -171,6 +172,21 @@ def test_what_follows_an_end_teaches_the_model_nothing():
     by_reward, by_state = jax.grad(loss, argnums=(0, 1))(batch.reward, states)
     assert np.all(by_reward[1:] == 0) and np.all(by_state[1:] == 0)
     assert np.all(by_reward[0] != 0) and np.any(by_state[0] != 0)
+
+
+def test_steps_whose_dynamics_broke_teach_the_model_nothing():
+    parts, learner = parts_and_learner()
+    batch = segment()._replace(terminated=jnp.ones((3, 8), bool), ended=jnp.ones((3, 8), bool))
+
+    def learned(finite):
+        told = batch._replace(finite=jnp.full((3, 8), finite))
+        config = replace(TINY, survival=True, novelty_scale=0.0)
+        after, metrics = learn_model(parts, config, learner, told, jnp.int32(0), KEY)
+        return moved(learner.model, after.model), metrics["train/model_survival"]
+
+    change, missed = learned(True)
+    assert change > 0 and missed > 0
+    assert learned(False) == (0.0, 0.0)
 
 
 def fake_model():
@@ -486,6 +502,12 @@ def test_a_gradient_that_breaks_in_imagination_is_counted():
 def test_sizes_that_cannot_work_are_refused_by_name(changes, message):
     with pytest.raises(ValueError, match=message):
         rpg(TASK, replace(TINY, **changes))
+
+
+def test_a_head_that_carries_something_is_refused():
+    head = chunked(linear_head(TINY.model_size + TINY.latent_size, 2), 2)
+    with pytest.raises(ValueError, match="carries something"):
+        rpg(TASK, TINY, head)
 
 
 def test_a_head_of_ones_own_takes_the_gaussians_place():
