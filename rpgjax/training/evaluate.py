@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from brax.envs import Env
+from brax.envs import Env, State
 
 from rpgjax.agents.agent import Agent, AgentState
 from rpgjax.types import Array, Key, Metrics
@@ -31,6 +31,11 @@ class _Episodes(NamedTuple):
 def evaluation_key(seed: int | Array, update: int | Array) -> Key:
     """The key of the evaluation after `update` updates: a function of both, never of history."""
     return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), _EVALUATION_STREAM), update)
+
+
+def is_finite(state: State) -> Array:
+    """Whether what a step reached, and what it paid, are numbers: of states (...), (...)."""
+    return jnp.isfinite(state.reward) & jnp.all(jnp.isfinite(state.obs), axis=-1)
 
 
 def evaluator(
@@ -85,7 +90,7 @@ def evaluator(
                 states, now.mode_carry, now.sample_carry, now.state.obs, split[:, 0]
             )
             state = jax.vmap(jax.vmap(jax.vmap(env.step)))(now.state, action)
-            finite = jnp.isfinite(state.reward) & jnp.all(jnp.isfinite(state.obs), axis=-1)
+            finite = is_finite(state)
             counted = now.alive & finite
             return _Episodes(
                 state=state,

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rpgjax.agents.agent import AgentState
-from rpgjax.training.evaluate import evaluation_key
+from rpgjax.training.evaluate import evaluation_key, is_finite
 from rpgjax.types import Array
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ class Played(NamedTuple):
     position: np.ndarray  # (N, T + 1, 2)
     observation: np.ndarray  # (N, T, obs), where the action was taken
     action: np.ndarray  # (N, T, action)
-    alive: np.ndarray  # (N, T) bool, the step was taken
+    alive: np.ndarray  # (N, T) bool, the step was taken, and its dynamics did not break
     returns: np.ndarray  # (N,)
     z: np.ndarray  # (N, z), of width 0 where the policy has none
 
@@ -57,6 +57,7 @@ def play(
             else:
                 carry, action = policy.mode(carry, before.obs)
             after = run.env.step(before, action)
+            alive &= is_finite(after)
             after = jax.tree.map(lambda new, old: jnp.where(alive, new, old), after, before)
             seen = (place(after), before.obs, action, alive, jnp.where(alive, after.reward, 0.0))
             return (after, carry, alive & (after.done == 0)), seen

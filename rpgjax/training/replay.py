@@ -20,7 +20,7 @@ from brax.envs import Env
 
 from rpgjax.agents.agent import Agent, AgentState
 from rpgjax.training import stills
-from rpgjax.training.evaluate import evaluation_key
+from rpgjax.training.evaluate import evaluation_key, is_finite
 from rpgjax.training.metrics import write_whole
 from rpgjax.training.shapes import shapes_of
 
@@ -43,7 +43,11 @@ class Episode(NamedTuple):
 def record(
     agent: Agent, env: Env, state: AgentState, episode_length: int, seed: int = 0
 ) -> Episode:
-    """Plays one episode with the deterministic policy, up to its end."""
+    """Plays one episode with the deterministic policy, up to its end, or to where its dynamics break.
+
+    Raises:
+        ValueError: nothing can be shown, for they break in its first step.
+    """
 
     def play(state: AgentState, key: jax.Array) -> Any:
         policy = agent.policy(state)
@@ -56,8 +60,9 @@ def record(
             after = env.step(env_state, action)
             pose = getattr(after.pipeline_state, "x", None)
             links = None if pose is None else (pose.pos, pose.rot)
-            seen = (env_state.obs, action, after.reward, links, alive)
-            return (after, carry, alive & (after.done == 0)), seen
+            shown = alive & is_finite(after)
+            seen = (env_state.obs, action, after.reward, links, shown)
+            return (after, carry, shown & (after.done == 0)), seen
 
         carry = policy.reset(start.obs, carry_key)
         first = (start, carry, jnp.ones((), bool))
@@ -66,6 +71,8 @@ def record(
     seen = jax.jit(play)(state, evaluation_key(seed, 0))
     observation, action, reward, links, alive = jax.tree.map(np.asarray, seen)
     length = int(alive.sum())
+    if length == 0:
+        raise ValueError("the dynamics break in the episode's first step")
     position, rotation = (None, None) if links is None else links
     return Episode(
         *(

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from brax.envs import Wrapper
 
 from rpgjax.agents import RPGPhysicsConfig, SHACConfig, rpg_physics, shac
 from rpgjax.envs.analytic import two_routes
@@ -48,6 +49,25 @@ def test_episodes_are_whole_and_hold_one_latent():
     assert not np.allclose(again.position, played.position)
 
 
+class Breaks(Wrapper):
+    """Breaks to the left of the way."""
+
+    def step(self, state, action):
+        state = self.env.step(state, action)
+        broken = jnp.where(state.obs[1] > 0.1, jnp.nan, 0.0)
+        moved = state.pipeline_state + broken
+        return state.replace(obs=state.obs + broken, pipeline_state=moved)
+
+
+def test_episodes_that_break_stand_still_from_there():
+    run = made(rpg_physics(two_routes(), TINY))
+    run.env = Breaks(two_routes())
+    played = latent_figures.play(run, run.state, 16)
+    broke = ~played.alive.all(axis=1)
+    assert broke.any() and not broke.all()
+    assert np.isfinite(played.position).all() and np.isfinite(played.returns).all()
+
+
 def test_a_latent_that_shows_is_identified_and_one_that_does_not_is_not():
     run = made(rpg_physics(two_routes(), TINY))
     played = latent_figures.play(run, run.state, 12)
@@ -67,15 +87,17 @@ def test_a_latent_that_shows_is_identified_and_one_that_does_not_is_not():
     np.testing.assert_allclose(latent_figures.identified(run, run.state, played), 1 / 12, rtol=1e-5)
 
 
-@pytest.mark.parametrize("latent", ["discrete", "continuous", None])
-def test_a_picture_is_drawn(latent, tmp_path):
+@pytest.mark.parametrize(
+    ("latent", "size"), [("discrete", 3), ("continuous", 3), ("continuous", 0), (None, 0)]
+)
+def test_a_picture_is_drawn(latent, size, tmp_path):
     if latent is None:
         config = SHACConfig(
             num_envs=8, horizon=4, episode_length=6, actor_hidden=(8,), critic_hidden=(8,)
         )
         agent = shac(two_routes(), config)
     else:
-        agent = rpg_physics(two_routes(), replace(TINY, latent=latent))
+        agent = rpg_physics(two_routes(), replace(TINY, latent=latent, latent_size=size))
     latent_figures.draw(made(agent), tmp_path / "latents.png", episodes=8)
     assert (tmp_path / "latents.png").read_bytes().startswith(b"\x89PNG")
 

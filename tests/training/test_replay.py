@@ -2,7 +2,9 @@ import re
 from types import SimpleNamespace
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import pytest
 from toy import Line, toy_agent
 
 from rpgjax.training.replay import Episode, page_of, record, scene_page
@@ -55,6 +57,31 @@ def test_task_without_a_system_is_plotted_offline():
     page = page_of(episode, env, "toy")
     assert loads(page) == []
     assert f"over {len(episode.reward)} steps" in page
+
+
+class Breaking(Line):
+    """Breaks in the step to a count."""
+
+    def __init__(self, count):
+        super().__init__(6)
+        self.count = count
+
+    def reset(self, rng):
+        state = super().reset(rng)
+        return state.replace(obs=state.obs.at[1].set(6.0))
+
+    def step(self, state, action):
+        state = super().step(state, action)
+        return state.replace(obs=jnp.where(state.obs[0] == self.count, jnp.nan, state.obs))
+
+
+def test_recording_ends_where_the_dynamics_break():
+    agent = toy_agent()
+    state = agent.init(jax.random.key(0))
+    episode = record(agent, Breaking(4), state, 100)
+    assert len(episode.reward) == 3 and np.isfinite(episode.observation).all()
+    with pytest.raises(ValueError, match="first step"):
+        record(agent, Breaking(1), state, 100)
 
 
 def test_recording_ends_where_the_episode_does():
