@@ -33,6 +33,7 @@ _FLOAT_FLAG = PrimitiveConstructorSpec(
 Traced = Annotated[float | jax.Array, _FLOAT_FLAG]
 Share = Annotated[Traced, Limits(0.0, 1.0)]
 NonNegative = Annotated[Traced, Limits(0.0)]
+Positive = Annotated[Traced, Limits(1e-9)]  # something is divided by it
 Fraction = Annotated[float, Limits(0.0, 1.0)]  # that shapes the program
 Count = Annotated[int, Limits(1)]  # how many there are
 Number = Annotated[int, Limits(0)]  # how many there are, or none

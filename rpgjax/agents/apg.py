@@ -34,6 +34,7 @@ from rpgjax.types import (
     Metrics,
     NonNegative,
     Params,
+    Positive,
     Share,
     Traced,
     check_fields,
@@ -51,7 +52,7 @@ class APGConfig:
     actor_hidden: tuple[Count, ...] = (256, 128)
     activation: Activation = "elu"
     actor_learning_rate: NonNegative = 1e-3
-    max_grad_norm: NonNegative = 1.0
+    max_grad_norm: Positive = 1.0
     log_std_init: Traced = -1.0
     bank_size: Count = 128
 

@@ -6,7 +6,7 @@ from typing import Literal
 import optax
 
 from rpgjax.models.networks import Activation
-from rpgjax.types import Array, Count, NonNegative, Number, Share, Traced, check_fields
+from rpgjax.types import Array, Count, NonNegative, Number, Positive, Share, Traced, check_fields
 
 
 @dataclass(frozen=True)
@@ -33,12 +33,12 @@ class ShortHorizonConfig:
     actor_learning_rate: NonNegative = 2e-3
     critic_learning_rate: NonNegative = 5e-4
     learning_rate_floor: Share = 0.2  # fraction of the rates that stays after the decay
-    learning_rate_decay_steps: Number = 1_200_000  # environment steps of linear decay
+    learning_rate_decay_steps: Count = 1_200_000  # environment steps of linear decay
     adam_b1: Share = 0.7
     adam_b2: Share = 0.95
     actor_average_keep: Share = 0.0  # of the averaged actor, which is evaluated; 0: the last actor
     weight_decay: NonNegative = 0.0
-    max_grad_norm: NonNegative = 0.5
+    max_grad_norm: Positive = 0.5
     max_cotangent_norm: NonNegative = 0.0  # limit between steps, on one environment's J / H; 0: off
     cotangent_decay: Share = 1.0  # kept of it at each step on its way back; 1: off
     max_growth: NonNegative = 0.0  # of it over a step: AHAC cuts windows shorter above that; 0: off

@@ -13,7 +13,7 @@ from rpgjax.agents.short_horizon import View
 from rpgjax.objectives.flow_matching import mean_flow_matching, uniform_targets
 from rpgjax.policies import VelocityField
 from rpgjax.rollout import Transition
-from rpgjax.types import Array, Count, Key, Metrics, NonNegative, Number, Params, Share
+from rpgjax.types import Array, Count, Key, Metrics, NonNegative, Params, Share
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class FlowConfig(ShortHorizonConfig):
     c_past: NonNegative = 0.2  # weight of the stability term L_past
     c_uniform: NonNegative = 0.2  # weight of the exploration term L_uni
     regularizer_floor: Share = 0.05  # fraction of both weights that stays; 1 in the paper
-    regularizer_decay_steps: Number = 1_200_000  # environment steps of linear decay
+    regularizer_decay_steps: Count = 1_200_000  # environment steps of linear decay
     uniform_margin: NonNegative = 1e-3  # how far uniform targets stay from the action bounds
 
 

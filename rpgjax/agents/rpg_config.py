@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from rpgjax.models.networks import Activation
-from rpgjax.types import Count, Fraction, NonNegative, Number, Share, Traced
+from rpgjax.types import Count, Fraction, NonNegative, Number, Positive, Share, Traced
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class RPGConfig:
     hidden: tuple[Count, ...] = (256, 256)  # of every network but novelty's
     activation: Activation = "elu"
     learning_rate: NonNegative = 3e-4  # of every network, by Adam
-    max_grad_norm: NonNegative = 1.0  # of every network
+    max_grad_norm: Positive = 1.0  # of every network
     state_weight: NonNegative = 1000.0  # of s_{t+1}, in the model's loss
     reward_weight: NonNegative = 0.5  # of r, in it
     value_weight: NonNegative = 0.5  # of V, in it

@@ -43,7 +43,7 @@ from rpgjax.models.networks import critic_network
 from rpgjax.objectives.bound import Weights, score_function, step_terms
 from rpgjax.objectives.novelty import intrinsic_reward, random_network
 from rpgjax.policies import PolicyHead, flow, gaussian, velocity_field
-from rpgjax.policies.latent import by_value, categorical, latent, standard_normal
+from rpgjax.policies.latent import LEAST_ALPHA_Z, by_value, categorical, latent, standard_normal
 from rpgjax.rollout import Normalise, Transition
 from rpgjax.types import (
     Array,
@@ -53,12 +53,11 @@ from rpgjax.types import (
     NonNegative,
     Number,
     Params,
+    Positive,
     Share,
     Traced,
     known_to_be,
 )
-
-LEAST_ALPHA_Z = 1e-6  # of soft Q: where its weight falls to nothing the best z is drawn
 
 
 @dataclass(frozen=True)
@@ -77,7 +76,7 @@ class RPGPhysicsConfig(FlowConfig):
     encoder_hidden: tuple[Count, ...] = (256, 256)
     encoder_learning_rate: NonNegative = 3e-4
     encoder_steps: Count = 1  # of maximum likelihood in an update
-    temperature: NonNegative = 1.0  # T: rewards are divided by it
+    temperature: Positive = 1.0  # T: rewards are divided by it
     action_entropy: NonNegative = 0.01  # alpha
     latent_entropy: NonNegative = 0.01  # alpha_z
     information: NonNegative = 0.01  # beta
@@ -86,7 +85,7 @@ class RPGPhysicsConfig(FlowConfig):
     information_floor: Share = 1.0  # of beta
     novelty_scale: NonNegative = 0.0  # of what a step reaches, beside the reward; 0: none
     novelty_floor: Share = 1.0  # of it
-    weights_decay_steps: Number = 1_000_000  # environment steps of linear decay of the four
+    weights_decay_steps: Count = 1_000_000  # environment steps of linear decay of the four
     novelty_after: Number = 100  # steps of its network until errors count, and novelty pays
     novelty_width: Count = 256
     novelty_learning_rate: NonNegative = 3e-4
@@ -258,7 +257,8 @@ def rpg_physics(
         look, params = normaliser(state.statistics), state.memory.params
         return lambda z, o, a: encoder.log_prob(params, z, *evidence(o, a, look))
 
-    return short_horizon(world, config, variant)._replace(posterior=posterior)
+    agent = short_horizon(world, config, variant)
+    return agent._replace(posterior=posterior if size else None)
 
 
 # Of observations (..., obs) and actions (..., action), and how heads see observations.
@@ -319,8 +319,8 @@ def behaviour(env: Env, world: Episodes) -> tuple[Evidence, int, int]:
 def sharply(env: Env, frequencies: int) -> tuple[Callable[[Array], Array], int]:
     """Normalised observations (..., obs) with sin 2^i x, cos 2^i x, i = 1 .., of the objects' places x.
 
-    A smooth V tells places by metres, where centimetres may decide. Heads do without: what they see would
-    turn over every few steps.
+    x is what the observations hold of them, which is less a running mean. A smooth V tells places by metres,
+    where centimetres may decide. Heads do without: what they see would turn over every few steps.
 
     Returns:
         The function, and how many entries it adds.

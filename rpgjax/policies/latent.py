@@ -15,6 +15,10 @@ from rpgjax.models.networks import MLP
 from rpgjax.policies.head import Carry, PolicyHead, PolicySample
 from rpgjax.types import Array, Key, Params
 
+LEAST_ALPHA_Z = (
+    1e-6  # where the weight of pi(z | s_1)'s entropy falls to nothing the best z is drawn
+)
+
 
 class Prior(NamedTuple):
     """pi(z | s_1), of one example: how an episode's latent is drawn."""
@@ -61,7 +65,8 @@ def categorical(
 ) -> Prior:
     """z one-hot, pi(z | s_1) = softmax(network(s_1) / temperature), uniform at first.
 
-    The paper's discrete latent, whose network is Q_z and whose temperature is alpha_z.
+    The paper's discrete latent, whose network is Q_z and whose temperature is alpha_z; where that is
+    nothing, the best z is drawn.
     """
     network = MLP(tuple(hidden), size, activation, output_gain=0.0, layer_norm=layer_norm)
 
@@ -69,7 +74,7 @@ def categorical(
         return network.init(key, jnp.zeros(observation_size))
 
     def logits(params: Params, observation: Array) -> Array:
-        return network.apply(params, observation) / temperature
+        return network.apply(params, observation) / jnp.maximum(temperature, LEAST_ALPHA_Z)
 
     def worth(params: Params, observation: Array, z: Array) -> Array:
         return jnp.sum(z * network.apply(params, observation))

@@ -280,6 +280,10 @@ def test_impossible_settings_are_refused_in_one_line():
         make("shac", revisits=9)  # before anything is built
     with pytest.raises(ValueError, match="critic_minibatches must be at least 1"):
         check(replace(config, critic_minibatches=0))
+    zeros = {"learning_rate_decay_steps": 0, "regularizer_decay_steps": 0, "max_grad_norm": 0.0}
+    for name, zero in zeros.items():
+        with pytest.raises(ValueError, match=f"{name} must be at least"):
+            check(replace(config, **{name: zero}))
     with pytest.raises(ValueError, match=r"discount \(2\) must be between 0 and 1"):
         check(replace(config, discount=2.0))
     check(replace(config, discount=jnp.array(0.99)))  # that of a sweep is not known

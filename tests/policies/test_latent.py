@@ -65,6 +65,20 @@ def test_a_prior_of_categories_draws_as_often_as_it_says():
     np.testing.assert_allclose(drawn.mean(0), jnp.stack(chances), atol=0.015)
 
 
+def test_without_a_temperature_the_best_category_is_drawn():
+    prior = categorical(3, 2, (8,), temperature=0.0)
+    params = prior.init(jax.random.key(0))
+    keys = jax.random.split(jax.random.key(1), 300)
+
+    def drawn(params):
+        return jax.vmap(lambda key: prior.sample(params, jnp.ones(2), key))(keys).mean(axis=0)
+
+    assert np.all(drawn(params) > 0.2), "none is better yet"
+    params = jax.tree.map(lambda x: x + 0.1 * jnp.arange(x.size).reshape(x.shape), params)
+    worth = [prior.worth(params, jnp.ones(2), z) for z in jnp.eye(3)]
+    assert np.argmax(worth) == 2 and drawn(params)[2] == 1.0
+
+
 def test_the_normal_prior_has_its_density():
     z = jnp.array([0.3, -1.0, 2.0])
     expected = jax.scipy.stats.norm.logpdf(z).sum()
