@@ -232,7 +232,7 @@ def show(arguments: list[str]) -> int:
 
 
 def bench(arguments: list[str]) -> int:
-    """Time training against Brax's own analytic policy gradient."""
+    """Time training against Brax's own analytic policy gradient, and RPG's world model."""
     with _quiet():
         from rpgjax.training.bench import main as bench_main
     # A function's arguments as flags; its own ValueErrors speak of them.
@@ -257,7 +257,9 @@ VERBS = {
     "plot": Verb(plot, "draw learning curves of one run, or of several"),
     "list": Verb(show, "list tasks, their physics backends, and algorithms"),
     "gradcheck": Verb(gradcheck, "measure the quality and the cost of a task's gradient"),
-    "bench": Verb(bench, "time training against Brax's own analytic policy gradient"),
+    "bench": Verb(
+        bench, "time training against Brax's analytic policy gradient, and RPG's world model"
+    ),
 }
 
 

@@ -211,7 +211,10 @@ def draw() -> None:
 def report() -> None:
     """The figure, and the tables on the screen and between the marks in README.md."""
     draw()
-    head = f"Longest horizon with a cosine of {USABLE} or more (gradient steps/s at H = {HORIZON}):"
+    head = (
+        f"Longest horizon up to which every cosine is {USABLE} or more"
+        f" (gradient steps/s at H = {HORIZON}):"
+    )
     text = f"{head}\n\n{guide()}\n\nEvery cell:\n\n{table(RANDOM)}"
     if measured(TRAINED):
         text += f"\n\nAlong policies that RFO's presets trained, one seed each:\n\n{table(TRAINED)}"
