@@ -9,7 +9,7 @@ import contextlib
 import errno
 import logging
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,18 @@ class DamagedCheckpoint(CheckpointError):
     """A checkpoint whose files are incomplete or altered: an earlier one may still be good."""
 
 
+class _LastTwoAndBest:
+    """What orbax keeps. Its own best would be that of this process: it reads no scores back."""
+
+    def __init__(self, best_of: Callable[[Sequence[int]], int | None]) -> None:
+        self.best_of = best_of
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
+        updates = [checkpoint.step for checkpoint in checkpoints]
+        kept = {*sorted(updates)[-2:], self.best_of(updates)}
+        return [update in kept for update in updates]
+
+
 class Checkpoints:
     """The checkpoints of one run (one seed), in one folder.
 
@@ -42,19 +54,14 @@ class Checkpoints:
 
     def __init__(self, folder: Path, fingerprint: str, write: bool = True) -> None:
         import orbax.checkpoint as ocp  # a second to import: not before it is needed
-        from orbax.checkpoint.checkpoint_managers import preservation_policy as keep
 
         logging.getLogger("absl").setLevel(logging.ERROR)
         self.folder = folder.absolute()
         self.fingerprint = fingerprint
         self._ocp = ocp
-        best = keep.BestN(
-            get_metric_fn=lambda metrics: metrics["best"],
-            n=1,
-            keep_checkpoints_without_metrics=False,
-        )
+        self._scores: dict[int, float | None] = {}  # of the updates that were asked for
         options = ocp.CheckpointManagerOptions(
-            preservation_policy=keep.AnyPreservationPolicy([keep.LatestN(2), best]),
+            preservation_policy=_LastTwoAndBest(self._best_of),
             cleanup_tmp_directories=write,
             read_only=not write,
             create=write,
@@ -63,6 +70,8 @@ class Checkpoints:
             self._manager = ocp.CheckpointManager(
                 self.folder, options=options, item_names=("state", "metadata")
             )
+        if write:
+            self._best_of(self.updates())  # read now: later orbax asks from a thread of its own
 
     def updates(self) -> list[int]:
         """The updates that have a finished checkpoint, ascending."""
@@ -91,10 +100,9 @@ class Checkpoints:
             state=self._ocp.args.PyTreeSave(arrays), metadata=self._ocp.args.JsonSave(metadata)
         )
         self.wait()
+        self._scores[update] = score
         with _explained("write", self.folder):
-            self._manager.save(
-                update, args=items, metrics=None if score is None else {"best": score}
-            )
+            self._manager.save(update, args=items)
 
     def wait(self) -> None:
         """Blocks until the last save is on disk.
@@ -115,9 +123,7 @@ class Checkpoints:
         """
         path = self.folder / str(update)
         try:
-            metadata = self._manager.restore(
-                update, args=self._ocp.args.Composite(metadata=self._ocp.args.JsonRestore())
-            )["metadata"]
+            metadata = self._metadata(update)
             leaves: dict[str, Any] = metadata["leaves"]
             as_numpy = self._ocp.RestoreArgs(restore_type=np.ndarray)
             arrays = {name: as_numpy for name, (shape, _, _) in leaves.items() if np.prod(shape)}
@@ -141,17 +147,26 @@ class Checkpoints:
 
     def best(self) -> int | None:
         """The update of the checkpoint with the highest score; the last one if none has a score."""
-        scored = []
-        for info in self.updates():
+        updates = self.updates()
+        best = self._best_of(updates)
+        return best if best is not None else max(updates, default=None)
+
+    def _best_of(self, updates: Sequence[int]) -> int | None:
+        scored = [(score, u) for u in updates if (score := self._score(u)) is not None]
+        return max(scored)[1] if scored else None
+
+    def _score(self, update: int) -> float | None:
+        """As it is on disk: this process may not be the one that saved it."""
+        if update not in self._scores:
+            score = None
             with contextlib.suppress(Exception):  # a damaged one cannot be the best
-                metadata = self._manager.restore(
-                    info, args=self._ocp.args.Composite(metadata=self._ocp.args.JsonRestore())
-                )["metadata"]
-                if metadata["score"] is not None:
-                    scored.append((metadata["score"], info))
-        if scored:
-            return max(scored)[1]
-        return self.updates()[-1] if self.updates() else None
+                score = self._metadata(update)["score"]
+            self._scores[update] = score
+        return self._scores[update]
+
+    def _metadata(self, update: int) -> dict[str, Any]:
+        item = self._ocp.args.Composite(metadata=self._ocp.args.JsonRestore())
+        return self._manager.restore(update, args=item)["metadata"]
 
     def forget_after(self, update: int) -> None:
         """Removes checkpoints later than `update`: a resumed run writes them again."""

@@ -56,6 +56,18 @@ def test_keeps_the_last_two_and_the_best(tmp_path):
     assert Checkpoints(tmp_path, "f", write=False).updates() == [2, 5]
 
 
+def test_the_best_is_kept_by_a_process_that_did_not_save_it(tmp_path):
+    host = {"x": np.arange(3.0)}
+    for part in (((1, 9.0), (2, None), (3, None)), ((4, None), (5, 3.0), (6, None))):
+        checkpoints = Checkpoints(tmp_path, "f")
+        for update, score in part:
+            checkpoints.save(update, host, score)
+        checkpoints.wait()
+        checkpoints.close()
+    again = Checkpoints(tmp_path, "f", write=False)
+    assert again.updates() == [1, 5, 6] and again.best() == 1
+
+
 def saved(folder, state, fingerprint="f"):
     checkpoints = Checkpoints(folder, fingerprint)
     checkpoints.save(1, state, None)
