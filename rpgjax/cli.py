@@ -140,7 +140,9 @@ def render(arguments: list[str]) -> int:
     path = options.out or options.run / "replay.html"
     with as_usage():
         check_can_write(options.out)
-    write_replay(launch.load(options.run, options.which), path)
+        run = launch.load(options.run, options.which)
+        check_can_write(path)
+        write_replay(run, path)
     print(f"wrote {path}")
     return 0
 
@@ -213,7 +215,8 @@ def gradcheck(arguments: list[str]) -> int:
         write_json(options.json, check.to_json(rows))
     check.report(rows)
     path = options.figure or Path(f"gradcheck-{env}-{backend or 'analytic'}.png")
-    gradient_quality(check.to_json(rows), path)
+    with as_usage():
+        gradient_quality(check.to_json(rows), path)
     print(f"wrote {path}")
     return 0
 
@@ -288,6 +291,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `| head`: nobody reads on, which is no error of ours
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except OSError as error:  # a full disk, somebody else's folder
+        where = f": {error.filename}" if error.filename else ""
+        print(f"rpgjax: error: {error.strerror or error}{where}", file=sys.stderr, flush=True)
+        return 1
     except SystemExit as error:  # --help
         return error.code if isinstance(error.code, int) else 2
 

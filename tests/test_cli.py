@@ -103,6 +103,9 @@ def test_a_run_from_train_to_plot(tmp_path, capsys):
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["update"] for line in lines] == [1, 2, 3, 4, 5, 6]
 
+    assert main(["resume", out, "--updates", "5"]) == 2
+    assert "has 6 updates already" in capsys.readouterr().err
+
     numbers = tmp_path / "numbers.json"
     assert main(["eval", out, "--episodes", "3", "--json", str(numbers), "--which", "last"]) == 0
     found = json.loads(numbers.read_text())

@@ -104,7 +104,7 @@ def train(
     if out is None:
         root = None
     else:
-        root = claim_folder(Path(out))
+        root = claim_folder(Path(out), settings.seed, seeds)
         record_config(root, settings, seeds, custom=isinstance(env, Env))
     with _whole_or_nothing(root, settings, seeds):
         return _fit(agent, task, settings, seeds, root, report, progress, replay, tensorboard)
@@ -153,9 +153,14 @@ def resume(
     settings = config.settings
     task = _task(config, root, env)
     agent = make_agent(settings, task)
+    folders = seed_folders(root, settings.seed, config.seeds)
+    for missing in (folder for folder in folders if not folder.is_dir()):
+        raise RunError(f"{missing} is missing, one of the {config.seeds} seeds of {root}", 2)
     if updates is not None and updates != settings.updates:
         settings = dataclasses.replace(settings, updates=updates)
-        folders = seed_folders(root, settings.seed, config.seeds)
+        done = max((row["update"] for row in read_metrics(folders[0] / "metrics.jsonl")), default=0)
+        if updates < done:
+            raise RunError(f"{root} has {done} updates already; --updates is how many in all", 2)
         with locked(folders):  # not another process's goal
             for folder in {root, *folders}:
                 write_goal(folder, updates)

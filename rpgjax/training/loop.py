@@ -26,6 +26,7 @@ from rpgjax.training.metrics import (
     Row,
     append_metrics,
     nonfinite_streak,
+    read_metrics,
     summarise,
     truncate_metrics,
     write_json,
@@ -149,6 +150,8 @@ class _Run:
         self.report.say(f"compiled in {programs.compile_seconds:.1f} s")
         state = self.initial(programs) if saved is None else from_host(saved, programs.state)
         shown = self.last_evaluation()
+        if saved is not None and update < settings.updates:
+            self.write_summaries("running")  # one of before may say that it is completed
         chunk = 1
         while update < settings.updates and interrupt.signum is None:
             count = self.until_stop(update, chunk)
@@ -241,6 +244,8 @@ class _Run:
 
     def save(self, update: int, state: AgentState) -> None:
         """Hands the state to orbax, which writes it while training goes on."""
+        for checkpoints in self.checkpoints:  # all, before one goes on: they keep one in common
+            checkpoints.wait()
         for index, host in enumerate(to_host(state, self.seeds)):
             score = self.rows[index][-1].get("eval/return_mean")
             finite = score is not None and np.isfinite(score)
@@ -256,8 +261,8 @@ class _Run:
             self.checkpoints.append(Checkpoints(folder / "checkpoints", training_hash(settings)))
         steps = [set(checkpoints.updates()) for checkpoints in self.checkpoints]
         common = sorted(set.intersection(*steps)) if steps else []
-        if not common and all(steps) and steps:
-            raise RunError(f"the seeds in {self.folders[0].parent} have no checkpoint in common")
+        if not common:
+            self.start_over(steps)
         damage: DamagedCheckpoint | None = None
         update, saved = 0, None
         for candidate in reversed(common):
@@ -278,6 +283,22 @@ class _Run:
         if update:
             self.report.say(f"resuming after update {update}")
         return update, saved
+
+    def start_over(self, steps: Sequence[set[int]]) -> None:
+        """Says so where a run was stopped before its first checkpoint.
+
+        Raises:
+            RunError: there must have been one, and starting over would remove what there is.
+        """
+        rows = [read_metrics(folder / "metrics.jsonl") for folder in self.folders]
+        done = max((row[-1]["update"] for row in rows if row), default=0)
+        # The first is on disk before the second begins.
+        if (steps and all(steps)) or done > 2 * self.settings.checkpoint_every:
+            root = self.folders[0] if self.seeds == 1 else self.folders[0].parent
+            shared = "" if self.seeds == 1 else " that its seeds have in common"
+            raise RunError(f"{root} has {done} updates, and no checkpoint{shared} to go on from")
+        if done:
+            self.report.say("no checkpoint yet: starting over")
 
     def last_evaluation(self) -> Row:
         rows = [[r for r in rows if "eval/return_mean" in r][-1:] for rows in self.rows]

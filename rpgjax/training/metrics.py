@@ -59,10 +59,10 @@ def _finite(value: Any) -> Any:
 
 
 def nonfinite_streak(rows: Sequence[Row]) -> int:
-    """How many of the last updates had no environment with a finite gradient."""
+    """How many of the last updates had no environment with a finite gradient, of agents that tell."""
     streak = 0
     for row in reversed(rows):
-        fraction = row.get("train/nonfinite_fraction")
+        fraction = row.get("train/nonfinite_fraction", 0.0)  # null, where it was not finite itself
         if fraction is not None and fraction < 1:
             break
         streak += 1
@@ -123,6 +123,8 @@ def check_can_write(*files: Path | None) -> None:
             raise ValueError(f"no folder {file.parent} to write {file.name} in")
         if file.is_dir():
             raise ValueError(f"{file} is a folder: name a file in it")
+        if not os.access(file if file.exists() else file.parent, os.W_OK):
+            raise ValueError(f"{file} cannot be written: permission denied")
 
 
 def write_json(path: Path, value: Any) -> None:

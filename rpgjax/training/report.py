@@ -133,7 +133,7 @@ def describe(row: Row, updates: int) -> str:
         text += f" (sampled {value:,.4g})"
     if (value := row.get("train/steps_per_second")) is not None:
         text += f"  {value:,.0f} steps/s"
-    broken = row.get("train/nonfinite_fraction")
+    broken = row.get("train/nonfinite_fraction", 0.0)
     if broken is None or broken > 0:
         text += f"  {1.0 if broken is None else broken:.0%} non-finite"
     return text

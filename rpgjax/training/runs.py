@@ -56,18 +56,19 @@ def new_folder(parent: Path, name: str) -> Path:
         return folder
 
 
-def claim_folder(folder: Path) -> Path:
-    """Makes `folder`, or takes it if it is there and holds no run.
+def claim_folder(folder: Path, seed: int = 0, seeds: int = 1) -> Path:
+    """Makes `folder`, or takes it if neither it nor a folder that its seeds will have holds a run.
 
     Raises:
-        RunError: it holds a run already, or is a file.
+        RunError: one of them holds a run already, or it is a file.
     """
-    if holds_run(folder):
-        raise RunError(
-            f"{folder} holds a run already; go on with it by `rpgjax resume {folder}` "
-            "or choose another --out",
-            status=2,
-        )
+    for taken in (folder, *seed_folders(folder, seed, seeds)):
+        if holds_run(taken):
+            raise RunError(
+                f"{taken} holds a run already; go on with it by `rpgjax resume {taken}` "
+                "or choose another --out",
+                status=2,
+            )
     _make(folder)
     return folder
 

@@ -2,6 +2,7 @@ import errno
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -111,6 +112,64 @@ def test_every_checkpoint_damaged_is_an_error_and_nothing_is_lost(tmp_path):
     with pytest.raises(CheckpointError, match="damaged"):
         run(tmp_path)
     assert len(read_metrics(tmp_path / "metrics.jsonl")) == 25
+
+
+@pytest.mark.parametrize(("seeds", "lost"), [(1, ""), (2, "seed-1")])
+def test_without_the_checkpoints_that_there_were_nothing_is_started_over(tmp_path, seeds, lost):
+    run(tmp_path, seeds=seeds)
+    shutil.rmtree(tmp_path / lost / "checkpoints")
+    with pytest.raises(RunError, match="has 25 updates, and no checkpoint"):
+        run(tmp_path, seeds=seeds)
+    folder = tmp_path / "seed-0" if seeds > 1 else tmp_path
+    assert len(read_metrics(folder / "metrics.jsonl")) == 25
+    assert seeds == 1 or any((folder / "checkpoints").iterdir())
+
+
+def test_a_run_stopped_before_its_first_checkpoint_starts_over(tmp_path):
+    whole = run(tmp_path, seeds=2)
+    for number in (0, 1):
+        folder = tmp_path / f"seed-{number}"
+        lines = (folder / "metrics.jsonl").read_text().splitlines(keepends=True)
+        (folder / "metrics.jsonl").write_text("".join(lines[:15]))
+    shutil.rmtree(tmp_path / "seed-1" / "checkpoints")
+    said = []
+
+    class Listening(Report):
+        def say(self, message):
+            said.append(message)
+
+    again = run(tmp_path, seeds=2, report=Listening())
+    assert_same(again.state, whole.state)
+    assert said[0] == "no checkpoint yet: starting over"
+
+
+def test_seeds_keep_a_checkpoint_in_common_where_one_fails_to_write(tmp_path, monkeypatch):
+    class Fails(Checkpoints):
+        saves = 0
+
+        def save(self, *arguments):
+            super().save(*arguments)
+            self.saves += 1
+
+        def wait(self):
+            super().wait()
+            if self.folder.parent.name == "seed-1" and self.saves == 2:
+                raise CheckpointError("the second was not written")
+
+    monkeypatch.setattr(loop, "Checkpoints", Fails)
+    with pytest.raises(CheckpointError, match="the second"):
+        run(tmp_path, seeds=2)
+    assert Checkpoints(tmp_path / "seed-0" / "checkpoints", "?", write=False).updates() == [10, 20]
+
+
+def test_an_agent_need_not_tell_what_was_finite(tmp_path):
+    agent = toy_agent()
+
+    def update(state):
+        state, metrics = agent.update(state)
+        return state, {"train/loss": metrics["train/loss"]}
+
+    assert run(None, agent=agent._replace(update=update)).state.update == 25
 
 
 def test_foreign_checkpoint_is_refused(tmp_path):

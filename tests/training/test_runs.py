@@ -36,6 +36,14 @@ def test_chosen_folder_must_not_hold_a_run(tmp_path):
     assert caught.value.status == 2
 
 
+def test_seeds_do_not_take_the_folder_of_a_run(tmp_path):
+    folder = claim_folder(tmp_path / "a" / "seed-5")
+    write_config(folder, SETTINGS, 1, group=False, custom=False)
+    claim_folder(tmp_path / "a", 6, 2)
+    with pytest.raises(RunError, match="seed-5 holds a run already"):
+        claim_folder(tmp_path / "a", 4, 2)
+
+
 def test_a_file_in_the_way_is_one_line(tmp_path):
     (tmp_path / "runs").write_text("")
     with pytest.raises(RunError, match="cannot make the run folder"):
