@@ -1,5 +1,7 @@
 """Learning curves, of one run and of many."""
 
+import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,7 +10,7 @@ import numpy as np
 
 from rpgjax.training.metrics import Row, column, read_metrics
 from rpgjax.training.runs import setting_values
-from rpgjax.training.settings import RunError
+from rpgjax.training.settings import SCHEDULE, RunError
 
 # Okabe and Ito's palette, readable without colour vision.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -40,8 +42,9 @@ def learning_curve(rows: Sequence[Row], path: Path, title: str = "") -> None:
 def comparison(runs: Sequence[Path], path: Path) -> int:
     """Draws the deterministic return of runs over steps: the mean over seeds, and an interval.
 
-    Runs that differ in nothing but the seed are one curve; a folder of several seeds counts as all
-    of them. The interval is the mean's 95% interval (Student's t) where there are two or more.
+    Runs that differ in nothing but the seed, and in the number that a name that was taken gets, are one
+    curve; a folder of several seeds counts as all of them. The interval is the mean's 95% interval
+    (Student's t) where there are two or more.
 
     Returns:
         How many curves were drawn.
@@ -49,12 +52,10 @@ def comparison(runs: Sequence[Path], path: Path) -> int:
     Raises:
         RunError: a folder holds no run, or none has been evaluated.
     """
-    groups: dict[str, list[list[Row]]] = {}
-    for folder in (one for run in runs for one in _single(run)):
-        groups.setdefault(_label(folder), []).append(read_metrics(folder / "metrics.jsonl"))
     figure, (axis,) = _axes(1)
     drawn = 0
-    for index, (label, members) in enumerate(groups.items()):
+    for index, (label, folders) in enumerate(_curves(runs)):
+        members = [read_metrics(folder / "metrics.jsonl") for folder in folders]
         steps, returns = aligned(members)
         if not steps.size:
             continue
@@ -103,8 +104,28 @@ def _single(run: Path) -> list[Path]:
     return [file.parent for file in found]
 
 
-def _label(folder: Path) -> str:
-    values = setting_values(folder)
+def _curves(runs: Sequence[Path]) -> list[tuple[str, list[Path]]]:
+    """Labels and folders: those of one curve have the same settings, and each a seed of its own."""
+    groups: dict[tuple[str, str], list[dict[Any, Path]]] = {}
+    for folder in (one for run in runs for one in _single(run)):
+        values = setting_values(folder)
+        trained = {k: v for k, v in values.items() if k not in ("seed", *SCHEDULE)}
+        curves = groups.setdefault(
+            (_label(folder, values), json.dumps(trained, sort_keys=True)), [{}]
+        )
+        seed = values.get("seed", folder)
+        if all(seed in curve for curve in curves):
+            curves.append({})
+        next(curve for curve in curves if seed not in curve)[seed] = folder
+    found = [(label, [*c.values()]) for (label, _), curves in groups.items() for c in curves]
+    labels = [label for label, _ in found]
+    return [
+        (label if labels.count(label) == 1 else f"{label} ({folders[0]})", folders)
+        for label, folders in found
+    ]
+
+
+def _label(folder: Path, values: dict[str, Any]) -> str:
     if not values:
         return folder.name
     label = " ".join(str(values[k]) for k in ("algorithm", "env", "backend") if values.get(k))
@@ -116,7 +137,7 @@ def _distinction(folder: Path, values: dict[str, Any]) -> str:
     name = folder.parent.name if folder.name.startswith("seed-") else folder.name
     for part in (values.get("algorithm"), values.get("env"), values.get("backend")):
         name = name.replace(str(part), "") if part else name
-    name = name.replace(f"seed{values.get('seed')}", "").strip("-_ ")
+    name = re.sub(r"(^|(?<=[-_]))seed\d+(?=$|[-_])", "", name).strip("-_ ")
     return f" {name}" if name and not name.isdigit() else ""
 
 

@@ -11,7 +11,7 @@ from rpgjax.types import check_fields
 
 # Fields that say how long to train and how often to look, not what is trained. A run may be resumed
 # with other values, so they stay out of `training_hash`.
-_SCHEDULE = ("updates", "eval_every", "eval_episodes", "checkpoint_every")
+SCHEDULE = ("updates", "eval_every", "eval_episodes", "checkpoint_every")
 
 
 class RunError(Exception):
@@ -41,7 +41,8 @@ class TrainSettings:
     agent: Any = None  # the algorithm's config dataclass; None for an agent of one's own
 
     def __post_init__(self) -> None:
-        for name in _SCHEDULE:
+        check_fields(self)
+        for name in SCHEDULE:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it has to be at least 1")
 
@@ -53,7 +54,7 @@ def settings_to_json(settings: TrainSettings) -> dict[str, Any]:
         fields["agent"] = dataclasses.asdict(settings.agent)
     else:
         fields["agent"] = None
-    return json.loads(json.dumps(fields, default=float))
+    return json.loads(json.dumps(fields, default=lambda number: number.item()))
 
 
 def settings_from_json(fields: dict[str, Any], config_type: type | None) -> TrainSettings:
@@ -72,9 +73,7 @@ def settings_from_json(fields: dict[str, Any], config_type: type | None) -> Trai
             hints = typing.get_type_hints(config_type)
             agent = config_type(**{k: _typed(v, hints.get(k)) for k, v in fields["agent"].items()})
             check_fields(agent)
-        settings = TrainSettings(**{**fields, "agent": agent})
-        check_fields(settings)
-        return settings
+        return TrainSettings(**{**fields, "agent": agent})
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise RunError(f"config.json does not fit this version of rpgjax: {error}") from error
 
@@ -95,10 +94,13 @@ def training_hash(settings: TrainSettings) -> str:
     the config at their default leave no trace in it: a later version that adds one can go on with
     earlier runs.
     """
-    fields = {k: v for k, v in settings_to_json(settings).items() if k not in _SCHEDULE}
+    fields = {k: v for k, v in settings_to_json(settings).items() if k not in SCHEDULE}
     if fields["agent"] is not None:
         defaults = {field.name: field.default for field in dataclasses.fields(settings.agent)}
+        hints = typing.get_type_hints(type(settings.agent))
         fields["agent"] = {
-            k: v for k, v in fields["agent"].items() if _typed(v, None) != defaults[k]
+            k: _typed(v, hints[k])
+            for k, v in fields["agent"].items()
+            if _typed(v, None) != defaults[k]
         }
     return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16]

@@ -17,10 +17,11 @@ def rows(offset=0.0, updates=6):
     return found
 
 
-def folder(path, seed, offset):
+def folder(path, seed, offset, **agent):
     path.mkdir(parents=True)
     append_metrics(path / "metrics.jsonl", rows(offset))
     settings = {"algorithm": "rfo", "env": "ant", "backend": "spring", "seed": seed}
+    settings |= {"agent": agent, "updates": 6 + seed}
     (path / "config.json").write_text(json.dumps({"settings": settings}))
     return path
 
@@ -39,10 +40,19 @@ def test_seeds_of_one_setting_are_one_curve(tmp_path):
     assert (tmp_path / "b.png").read_bytes().startswith(PNG)
 
 
-def test_folder_of_seeds_counts_as_its_seeds(tmp_path):
-    for seed in range(2):
-        folder(tmp_path / "group" / f"seed-{seed}", seed, 0.0)
-    assert comparison([tmp_path / "group"], tmp_path / "c.png") == 1
+@pytest.mark.parametrize("name", ["group", "rfo-ant-spring-seed4", "rfo-ant-spring-seed4-2"])
+def test_folder_of_seeds_counts_as_its_seeds(name, tmp_path):
+    for seed in (4, 5):
+        folder(tmp_path / name / f"seed-{seed}", seed, 0.0)
+    assert comparison([tmp_path / name], tmp_path / "c.png") == 1
+
+
+def test_what_differs_in_more_than_its_seed_is_no_seed_of_it(tmp_path):
+    one = folder(tmp_path / "rfo-ant-spring-seed0", 0, 0.0, horizon=16)
+    other = folder(tmp_path / "rfo-ant-spring-seed1", 1, 0.0, horizon=32)
+    again = folder(tmp_path / "rfo-ant-spring-seed0-2", 0, 0.0, horizon=16)
+    assert comparison([one, other], tmp_path / "c.png") == 2
+    assert comparison([one, again], tmp_path / "c.png") == 2, "the same seed twice is one seed"
 
 
 def test_folder_without_a_run_is_an_error(tmp_path):

@@ -1,6 +1,8 @@
 import dataclasses
+import json
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
 
 from rpgjax.training.settings import (
@@ -66,6 +68,19 @@ def test_hash_outlives_new_fields():
     assert hash_of(Later(rate=1, hidden=(7,))) == training_hash(SETTINGS)
     different = [hash_of(agent) for agent in (Later(), Later(slope=0.5), Later(sizes=(2,)))]
     assert len(set(different)) == 3
+
+
+def test_numbers_of_any_kind_come_back():
+    agent = Config(rate=np.float32(0.5), hidden=(np.int64(7), 8))
+    settings = dataclasses.replace(SETTINGS, agent=agent)
+    again = settings_from_json(json.loads(json.dumps(settings_to_json(settings))), Config)
+    assert again == settings and isinstance(again.agent.hidden[0], int)
+
+
+def test_a_whole_number_is_the_same_run_after_a_trip_through_json():
+    settings = dataclasses.replace(SETTINGS, agent=Config(rate=2))
+    again = settings_from_json(settings_to_json(settings), Config)
+    assert training_hash(again) == training_hash(settings)
 
 
 def test_schedules_are_positive():
