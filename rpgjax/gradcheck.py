@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from rpgjax.agents.agent import Policy
+from rpgjax.training.evaluate import as_dtypes
 from rpgjax.training.programs import Job
 from rpgjax.types import Array, Key
 
@@ -178,15 +179,6 @@ def require_finite(states: State, name: str) -> None:
             broken |= ~finite.reshape(len(broken), -1).all(axis=1)
     if broken.any():
         raise ValueError(f"{name}: {broken.sum()} of {broken.size} starting states aren't finite")
-
-
-def as_dtypes(states: State, like: State) -> State:
-    """`states` with the dtypes of `like`."""
-    return jax.tree.map(
-        lambda x, y: x if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x.astype(y.dtype),
-        states,
-        like,
-    )
 
 
 def compile_programs(env: Env, actions: Array, states: State) -> tuple[Programs, float]:

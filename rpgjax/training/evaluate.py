@@ -33,6 +33,16 @@ def evaluation_key(seed: int | Array, update: int | Array) -> Key:
     return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), _EVALUATION_STREAM), update)
 
 
+def as_dtypes(state: State, like: State) -> State:
+    """`state` with the dtypes of `like`: a task's steps may have others than its resets."""
+
+    def cast(x: Any, y: Any) -> Array:
+        x = jnp.asarray(x)
+        return x if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x.astype(y.dtype)
+
+    return jax.tree.map(cast, state, like)
+
+
 def is_finite(state: State) -> Array:
     """Whether what a step reached, and what it paid, are numbers: of states (...), (...)."""
     return jnp.isfinite(state.reward) & jnp.all(jnp.isfinite(state.obs), axis=-1)
@@ -89,7 +99,7 @@ def evaluator(
             mode_carry, sample_carry, action = jax.vmap(act)(
                 states, now.mode_carry, now.sample_carry, now.state.obs, split[:, 0]
             )
-            state = jax.vmap(jax.vmap(jax.vmap(env.step)))(now.state, action)
+            state = as_dtypes(jax.vmap(jax.vmap(jax.vmap(env.step)))(now.state, action), now.state)
             finite = is_finite(state)
             counted = now.alive & finite
             return _Episodes(

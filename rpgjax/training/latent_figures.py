@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rpgjax.agents.agent import AgentState
-from rpgjax.training.evaluate import evaluation_key, is_finite
+from rpgjax.training.evaluate import as_dtypes, evaluation_key, is_finite
 from rpgjax.types import Array
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def play(
 
     def episode(key: jax.Array) -> tuple[Any, ...]:
         reset_key, carry_key, key = jax.random.split(key, 3)
-        world = run.env.reset(reset_key)
+        world = jax.tree.map(jnp.asarray, run.env.reset(reset_key))
         carry = policy.reset(world.obs, carry_key)
 
         def step(now: tuple[Any, Any, Array], key: jax.Array) -> tuple[Any, Any]:
@@ -56,7 +56,7 @@ def play(
                 carry, action = policy.sample(carry, before.obs, key)
             else:
                 carry, action = policy.mode(carry, before.obs)
-            after = run.env.step(before, action)
+            after = as_dtypes(run.env.step(before, action), before)
             alive &= is_finite(after)
             after = jax.tree.map(lambda new, old: jnp.where(alive, new, old), after, before)
             seen = (place(after), before.obs, action, alive, jnp.where(alive, after.reward, 0.0))

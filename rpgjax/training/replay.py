@@ -20,7 +20,7 @@ from brax.envs import Env
 
 from rpgjax.agents.agent import Agent, AgentState
 from rpgjax.training import stills
-from rpgjax.training.evaluate import evaluation_key, is_finite
+from rpgjax.training.evaluate import as_dtypes, evaluation_key, is_finite
 from rpgjax.training.metrics import write_whole
 from rpgjax.training.shapes import shapes_of
 
@@ -52,12 +52,12 @@ def record(
     def play(state: AgentState, key: jax.Array) -> Any:
         policy = agent.policy(state)
         reset_key, carry_key = jax.random.split(key)
-        start = env.reset(reset_key)
+        start = jax.tree.map(jnp.asarray, env.reset(reset_key))
 
         def step(now: tuple[Any, Any, jax.Array], _: None) -> tuple[Any, Any]:
             env_state, carry, alive = now
             carry, action = policy.mode(carry, env_state.obs)
-            after = env.step(env_state, action)
+            after = as_dtypes(env.step(env_state, action), env_state)
             pose = getattr(after.pipeline_state, "x", None)
             links = None if pose is None else (pose.pos, pose.rot)
             shown = alive & is_finite(after)

@@ -10,6 +10,7 @@ from rpgjax.envs import registry
 from rpgjax.envs.analytic.two_routes import TwoRoutes
 from rpgjax.training import launch
 from rpgjax.training.evaluate import evaluation_key, evaluator
+from rpgjax.training.replay import record
 
 
 def states(agent, seeds=1):
@@ -48,6 +49,30 @@ class Judged(Line):
 
     def step(self, state, action):
         return self.judged(super().step(state, action))
+
+
+class Drifting(Line):
+    """Its steps have other dtypes than its resets, and numbers that are no arrays."""
+
+    def reset(self, rng):
+        return super().reset(rng).replace(done=False, metrics={"count": 0})
+
+    def step(self, state, action):
+        after = super().step(state, action)
+        return after.replace(done=after.done.astype(jnp.float32), metrics={"count": 1.0})
+
+
+def test_tasks_whose_dtypes_drift_are_played_as_well():
+    agent, key = toy_agent(), evaluation_key(0, 0)
+    plain, drifting = (
+        jax.jit(evaluator(agent, task, 8, 10))(states(agent), key[None])
+        for task in (Line(6), Drifting(6))
+    )
+    np.testing.assert_array_equal(plain["eval/return_mean"], drifting["eval/return_mean"])
+    one = agent.init(jax.random.key(0))
+    np.testing.assert_array_equal(
+        record(agent, Line(6), one, 10).reward, record(agent, Drifting(6), one, 10).reward
+    )
 
 
 def test_success_is_the_tasks_own_where_the_episode_ended():
