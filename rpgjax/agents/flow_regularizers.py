@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,9 @@ from rpgjax.agents.short_horizon import View
 from rpgjax.objectives.flow_matching import mean_flow_matching, uniform_targets
 from rpgjax.policies import VelocityField
 from rpgjax.rollout import Transition
-from rpgjax.types import Array, Count, Key, Metrics, NonNegative, Params, Share
+from rpgjax.types import Array, Count, Key, Limits, Metrics, NonNegative, Params, Share, Traced
+
+Margin = Annotated[Traced, Limits(1e-6, 0.5)]  # to the ends of [-1, 1], where atanh is infinite
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class FlowConfig(ShortHorizonConfig):
     c_uniform: NonNegative = 0.2  # weight of the exploration term L_uni
     regularizer_floor: Share = 0.05  # fraction of both weights that stays; 1 in the paper
     regularizer_decay_steps: Count = 1_200_000  # environment steps of linear decay
-    uniform_margin: NonNegative = 1e-3  # how far uniform targets stay from the action bounds
+    uniform_margin: Margin = 1e-3  # how far uniform targets stay from the action bounds
 
 
 class Decisions(NamedTuple):

@@ -11,7 +11,7 @@ from rpgjax.agents.config import ShortHorizonConfig
 from rpgjax.agents.short_horizon import Variant, no_memory, short_horizon, training_episodes
 from rpgjax.models.networks import Activation
 from rpgjax.policies import PolicyHead, chunked, gaussian
-from rpgjax.types import Count, NonNegative, Share, Traced
+from rpgjax.types import Count, NonNegative, Positive, Share, Traced
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class SHACConfig(ShortHorizonConfig):
     activation: Activation = "elu"
     critic_learning_rate: NonNegative = 2e-3
     learning_rate_floor: Share = 0.005  # the paper decays to 1e-5
-    max_grad_norm: NonNegative = 1.0
+    max_grad_norm: Positive = 1.0
     critic_passes: Count = 16
     log_std_init: Traced = -1.0
     chunk_length: Count = 1  # actions decided at once

@@ -13,7 +13,6 @@ import jax.numpy as jnp
 import numpy as np
 from brax.base import System
 from mujoco import mjtGeom
-from mujoco.mjx._src.collision_driver import geom_pairs
 
 from rpgjax.physics.components import (
     Component,
@@ -31,6 +30,7 @@ from rpgjax.physics.components import (
 from rpgjax.physics.ground import (
     UnsupportedSystemError,
     combined_friction,
+    pairs_that_may_touch,
     refuse_limits,
     rotate,
 )
@@ -122,7 +122,7 @@ def _pairs(sys: System) -> list[tuple[int, int]]:
     """Geometries, a sphere and a box each, that may touch."""
     wanted = int(mjtGeom.mjGEOM_SPHERE), int(mjtGeom.mjGEOM_BOX)
     pairs = []
-    for sphere, box, pair in geom_pairs(sys):
+    for sphere, box, pair in pairs_that_may_touch(sys):
         if (int(sys.geom_type[sphere]), int(sys.geom_type[box])) == wanted:
             if pair != -1 or int(sys.geom_bodyid[sphere]) == 0:
                 raise UnsupportedSystemError("an explicit contact pair, or a sphere of the world")

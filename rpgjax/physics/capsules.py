@@ -11,7 +11,6 @@ import jax.numpy as jnp
 import numpy as np
 from brax.base import System
 from mujoco import mjtGeom
-from mujoco.mjx._src.collision_driver import geom_pairs
 
 from rpgjax.physics.components import (
     Component,
@@ -28,6 +27,7 @@ from rpgjax.physics.components import (
 from rpgjax.physics.ground import (
     UnsupportedSystemError,
     combined_friction,
+    pairs_that_may_touch,
     refuse_limits,
     rotate,
 )
@@ -63,7 +63,7 @@ def touches(sys: System) -> list[Touch]:
     capsule = int(mjtGeom.mjGEOM_CAPSULE)
     bodies = np.asarray(sys.geom_bodyid) - 1
     found: dict[tuple[int, int], list[tuple[int, int]]] = {}
-    for *pair, explicit in geom_pairs(sys):
+    for *pair, explicit in pairs_that_may_touch(sys):
         geoms = int(pair[0]), int(pair[1])
         links = tuple(int(bodies[geom]) for geom in geoms)
         if -1 in links:

@@ -21,6 +21,7 @@ from brax import kinematics
 from brax.base import Motion, System, Transform
 from brax.base import State as BaseState
 from brax.envs.base import PipelineEnv
+from brax.io import mjcf
 
 from rpgjax.physics import compliant_dense
 from rpgjax.physics.batched_step import batched_step
@@ -49,9 +50,12 @@ def compliant(env: PipelineEnv, compliance: Compliance = Compliance()) -> Pipeli
 
     Raises:
         ValueError: the environment was not built for `generalized`.
+        NotImplementedError, RuntimeError: its model has something that Brax does not know.
     """
     if env.backend != "generalized":
         raise ValueError(f"compliant contact wants a generalized environment, not {env.backend}")
+    if env.sys.mj_model is not None:
+        mjcf.validate_model(env.sys.mj_model)  # Brax's own pipelines ask when they begin
     parts = max(1, int(np.ceil(float(env.dt) / compliance.longest_step - 1e-6)))
     timestep = float(env.dt) / parts
     try:

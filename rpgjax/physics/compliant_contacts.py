@@ -1,5 +1,7 @@
 """What compliant contacts add to links: inertia, as they act on the speed at a step's end, and wrenches."""
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 
@@ -60,10 +62,14 @@ def of_the_ground(
         inertia, wrench = _over_slots((inertia, wrench))
     if known.rows is not None:
         inertia, wrench = jax.tree.map(
-            lambda c: c if isinstance(c, float) else accumulate(c, known.rows, count),
+            lambda c: c if isinstance(c, float) else _to_links(c, known.rows, count),
             (inertia, wrench),
         )
     return inertia, wrench
+
+
+def _to_links(x: jax.Array, rows: Sequence[int], count: int) -> jax.Array:
+    return accumulate(jnp.broadcast_to(x, (len(rows), x.shape[-1])), rows, count)
 
 
 def of_two_links(

@@ -95,11 +95,16 @@ def compliant_system(sys: System, compliance: Compliance, timestep: float) -> Co
     ]
     angular, linear = (np.asarray(x, float) for x in (sys.dof.motion.ang, sys.dof.motion.vel))
 
+    resisted = np.asarray(sys.dof.damping) + np.asarray(sys.dof.armature)
+    resisted[np.asarray(sys.actuator.qd_id, int)] += 1.0
+
     def pattern(link: int) -> tuple[bool, ...]:
         kind = sys.link_types[link]
-        if kind == "f":
-            return ()
         index = starts[1][link] + np.arange(QD_WIDTHS[kind])
+        if kind == "f":
+            if np.any(resisted[index]):
+                raise UnsupportedSystemError("a free joint with damping, armature or a motor")
+            return ()
         turns, slides = angular[index].any(1), linear[index].any(1)
         if np.any(turns == slides):
             raise UnsupportedSystemError(

@@ -1,10 +1,11 @@
 """Contacts with the ground: which spheres of a Brax ``System`` meet which planes, in numpy."""
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 from brax.base import System
-from mujoco import mjtGeom
+from mujoco import mjtDisableBit, mjtGeom
 from mujoco.mjx._src.collision_driver import geom_pairs
 
 from rpgjax.physics.components import Component, Vector, constant
@@ -12,6 +13,13 @@ from rpgjax.physics.components import Component, Vector, constant
 
 class UnsupportedSystemError(ValueError):
     """The fast spring physics does not know how to step this system; the message says why."""
+
+
+def pairs_that_may_touch(sys: System) -> Iterator[tuple[int, int, int]]:
+    """Two geometries each, and the explicit contact pair or -1; none where the model has no contacts."""
+    if int(sys.opt.disableflags) & int(mjtDisableBit.mjDSBL_CONTACT):
+        return
+    yield from geom_pairs(sys)
 
 
 def rotate(q: np.ndarray, v: np.ndarray) -> np.ndarray:
@@ -91,7 +99,7 @@ def ground_points(
     elasticity = np.asarray(sys.elasticity)
     up = np.array([0.0, 0.0, 1.0])
     points = []
-    for plane, geom, pair in geom_pairs(sys):
+    for plane, geom, pair in pairs_that_may_touch(sys):
         types = int(sys.geom_type[plane]), int(sys.geom_type[geom])
         link, ground = int(sys.geom_bodyid[geom]) - 1, int(sys.geom_bodyid[plane]) - 1
         if between_links and -1 not in (link, ground):

@@ -286,6 +286,8 @@ def test_impossible_settings_are_refused_in_one_line():
             check(replace(config, **{name: zero}))
     with pytest.raises(ValueError, match=r"discount \(2\) must be between 0 and 1"):
         check(replace(config, discount=2.0))
+    with pytest.raises(ValueError, match=r"uniform_margin \(0\) must be between 1e-06 and 0.5"):
+        check(replace(config, uniform_margin=0.0))
     check(replace(config, discount=jnp.array(0.99)))  # that of a sweep is not known
 
 

@@ -1,5 +1,6 @@
 """Compliant contact: analytic motion, MuJoCo where nothing touches, and a gradient that is right."""
 
+import copy
 from functools import partial
 
 import jax
@@ -22,7 +23,7 @@ from rpgjax.physics.compliant_step import compliant_physics
 from rpgjax.physics.compliant_system import compliant_system
 from rpgjax.physics.components import opaque_one
 from rpgjax.physics.fluid import repair_brax
-from rpgjax.physics.ground import UnsupportedSystemError
+from rpgjax.physics.ground import UnsupportedSystemError, ground_points
 
 pytestmark = pytest.mark.usefixtures("brax_physics")
 
@@ -369,6 +370,63 @@ def test_tasks_take_the_fast_path_and_it_is_the_slow_one(name, x64):
     np.testing.assert_allclose(a.q, b.q, rtol=1e-9, atol=1e-9)
     np.testing.assert_allclose(a.qd, b.qd, rtol=1e-9, atol=1e-9)
     np.testing.assert_allclose(a.x.pos, b.x.pos, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("more", ["", "<geom size='0.05' pos='0.1 0 0'/>"], ids=["one", "more"])
+def test_twins_at_one_place_touch_as_the_whole_matrix_says(more, x64):
+    """Links in one place until their joints turn; only the second touches, or has a child."""
+    twins = "".join(
+        f"""<body pos="0 0 -0.2"><joint axis="0 1 {i}"/>
+        <geom type="capsule" fromto="0 0 0 0 0 -0.4" size="0.05" contype="{i}"/>{child}</body>"""
+        for i, child in (
+            (0, ""),
+            (1, f'<body><joint axis="1 0 0"/><geom size="0.06"/>{more}</body>'),
+        )
+    )
+    with quiet_models():
+        sys = mjcf.loads(
+            f"""<mujoco><compiler angle="degree"/><default><geom contype="0" conaffinity="0"/></default>
+            <worldbody><geom type="plane" size="9 9 1" conaffinity="1"/>
+            <body pos="0 0 0.5"><joint type="slide" axis="0 0 1"/><joint axis="0 1 0"/>
+            <geom size="0.1"/>{twins}</body></worldbody></mujoco>"""
+        )
+    slow, quick = (make(sys, Compliance(), 0.01, 2) for make in (dense_pipeline, fast_pipeline))
+    q, qd = jnp.array([-0.05, 0.1, 0.2, -0.3, 0.4]), jnp.array([-1.0, 0.3, 0.2, -0.1, 0.5])
+    a, b = (jax.jit(lambda p=p: p.step(p.init(q, qd), jnp.zeros(0)))() for p in (slow, quick))
+    np.testing.assert_allclose(a.qd, b.qd, rtol=1e-8, atol=1e-8)
+    assert float(a.qd[0]) > -0.9, "the ground pushes"
+
+
+def test_contacts_that_the_model_turns_off_are_off():
+    ball = """<geom type="plane" size="9 9 1"/><body pos="0 0 0.05"><joint type="slide" axis="0 0 1"/>
+        <geom size="0.1"/></body>"""
+    found = {}
+    for off in ("disable", "enable"):
+        with quiet_models():
+            sys = mjcf.loads(
+                f"<mujoco><option><flag contact='{off}'/></option><worldbody>{ball}</worldbody></mujoco>"
+            )
+        found[off] = len(ground_points(sys, np.zeros((1, 3))))
+    assert found == {"disable": 0, "enable": 1}
+
+
+def test_a_free_joint_that_is_damped_takes_the_slow_path():
+    with quiet_models():
+        sys = mjcf.loads(
+            """<mujoco><worldbody><body><joint type="free" damping="1"/><geom size="0.1"/></body>
+            </worldbody></mujoco>"""
+        )
+    with pytest.raises(UnsupportedSystemError, match="free joint with damping"):
+        compliant_system(sys, Compliance(), 0.01)
+
+
+def test_models_that_brax_refuses_are_refused():
+    env = envs.get_environment("inverted_pendulum", backend="generalized")
+    model = copy.deepcopy(env.sys.mj_model)
+    model.qpos0[0] = 0.5  # a joint's ref
+    env.sys = env.sys.tree_replace({"mj_model": model})
+    with pytest.raises(NotImplementedError, match="`ref`"):
+        compliant(env)
 
 
 @pytest.mark.parametrize(
