@@ -18,6 +18,8 @@ import numpy as np
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
+from rpgjax.training.metrics import write_whole
+
 CURVES = ("eval/return_mean", "eval/stochastic_return_mean")
 KEPT = ("env_steps", *CURVES, "eval/episode_length_mean")
 KEPT_IF_THERE = ("train/horizon", "train/growth_max")  # what an adaptive horizon did
@@ -75,7 +77,7 @@ def run(experiment: Experiment, name: str, first_seed: int = 0) -> Any:
     }
     path = experiment.results(name, first_seed)
     path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(content, indent=1) + "\n")
+    write_whole(path, lambda file: file.write_text(json.dumps(content, indent=1) + "\n"))
     return done
 
 
@@ -116,12 +118,18 @@ def one_seed(folder: Path, algorithm: str, env: str, settings: dict[str, Any]) -
     """A run of one seed in a folder of its own, from the start or from where it was stopped.
 
     Raises:
-        SystemExit: it was stopped again; it goes on next time.
+        SystemExit: it was stopped again, and goes on next time; or the folder's run is another.
     """
     import rpgjax
+    from rpgjax.training.build import resolve
+    from rpgjax.training.launch import configuration
+    from rpgjax.training.settings import settings_to_json
 
     print(f"== {folder.name}", flush=True)
     if (folder / "config.json").exists():
+        wanted = settings_to_json(resolve(algorithm, env, None, settings))
+        if settings_to_json(configuration(folder).settings) != wanted:
+            raise SystemExit(f"{folder} holds a run of other settings: move it away")
         done = rpgjax.resume(folder, replay=False)
     else:
         done = rpgjax.train(algorithm, env=env, out=folder, replay=False, **settings)
@@ -215,7 +223,7 @@ def cost(run: Any) -> dict[str, float]:
 def write(path: Path, content: dict[str, Any]) -> None:
     """Keeps a run's results, on one line."""
     path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(content) + "\n")
+    write_whole(path, lambda file: file.write_text(json.dumps(content) + "\n"))
 
 
 def read_seeds(pattern: Path) -> list[dict[str, Any]]:
