@@ -22,7 +22,7 @@ def at_rows(tree: Any, rows: Sequence[int] | None) -> Any:
         return tree
 
     def picked(x: Component) -> Component:
-        if isinstance(x, float) or x.shape[-2] == 1:  # one for all
+        if isinstance(x, float) or max(rows) >= x.shape[-2]:  # one row, for all
             return x
         return x[list(rows)] if isinstance(x, np.ndarray) else take(x, rows)
 

@@ -15,9 +15,7 @@ from rpgjax.models.networks import MLP
 from rpgjax.policies.head import Carry, PolicyHead, PolicySample
 from rpgjax.types import Array, Key, Params
 
-LEAST_ALPHA_Z = (
-    1e-6  # where the weight of pi(z | s_1)'s entropy falls to nothing the best z is drawn
-)
+LEAST_ALPHA_Z = 1e-6  # with no entropy of z to weigh the best one is drawn
 
 
 class Prior(NamedTuple):
