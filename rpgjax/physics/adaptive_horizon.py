@@ -77,7 +77,8 @@ def growth(norms: Array, horizon: AdaptiveHorizon) -> Array:
     """
     position = _position(horizon)
     before, after = norms[:-1], norms[1:]
-    known = jnp.isfinite(after) & (after > 0) & (position[1:] > 0)[:, None]
+    known = jnp.isfinite(after) & (after > 0) & ~jnp.isnan(before)
+    known &= (position[1:] > 0)[:, None]
     ratio = jnp.where(known, jnp.minimum(before / jnp.where(known, after, 1.0), 1e6), 0.0)
     total = jnp.zeros(norms.shape[0]).at[position[:-1]].add(ratio.sum(axis=1))
     count = jnp.zeros(norms.shape[0]).at[position[:-1]].add(known.sum(axis=1))

@@ -33,7 +33,7 @@ def chunked(head: PolicyHead, length: int) -> PolicyHead:
     for a single action: `log_prob` is None where length > 1.
 
     Raises:
-        ValueError: length < 1, or the inner head's action is no multiple of it.
+        ValueError: length < 1, the inner head's action is no multiple of it, or the head has a latent.
     """
     if length < 1:
         raise ValueError(f"chunk_length must be at least 1, not {length}")
@@ -42,7 +42,10 @@ def chunked(head: PolicyHead, length: int) -> PolicyHead:
 
     def reset(params: Params, observation: Array, key: Key) -> Plan:
         inner = head.reset(params, observation, key)
-        _, action = jax.eval_shape(head.mode, params, inner, observation)
+        _, drawn = jax.eval_shape(head.sample, params, inner, observation, key)
+        action = drawn.action
+        if drawn.latent is not None:
+            raise ValueError("a latent goes around chunks: latent(chunked(head, length), prior)")
         if action.shape[0] % length:
             raise ValueError(
                 f"a head of {action.shape[0]} dimensions can't be cut into {length} actions"

@@ -66,6 +66,8 @@ def test_growth_is_the_mean_over_environments_and_pieces_at_each_position():
 def test_growth_of_nothing_is_nothing_and_that_of_infinity_is_huge():
     norms = jnp.array([[jnp.inf, 0.0], [1.0, 0.0]])
     assert growth(norms, full_horizon(2)).tolist() == [1e6, 0.0]
+    norms = jnp.array([[jnp.nan, 6.0], [1.0, 2.0]])
+    assert growth(norms, full_horizon(2)).tolist() == [3.0, 0.0], "a number that broke says nothing"
 
 
 @pytest.mark.parametrize(("found", "longer"), [(3.0, False), (1.2, False), (0.5, True)])

@@ -7,6 +7,7 @@ import pytest
 
 from rpgjax.policies import PolicyHead, chunked, flow, gaussian, velocity_field
 from rpgjax.policies.head import no_carry, squash
+from rpgjax.policies.latent import latent, standard_normal
 
 OBSERVATION = jnp.zeros(1)
 
@@ -117,3 +118,11 @@ def test_impossible_lengths_are_refused():
         chunked(head, 0)
     with pytest.raises(ValueError, match="can't be cut"):
         chunked(head, 2).reset((), OBSERVATION, jax.random.key(0))
+
+
+def test_a_latent_goes_around_chunks():
+    prior = standard_normal(2)
+    inside = chunked(latent(gaussian(1 + 2, 4, (8,)), prior), 2)
+    with pytest.raises(ValueError, match="a latent goes around chunks"):
+        play(inside, 3)
+    play(latent(chunked(gaussian(1 + 2, 4, (8,)), 2), prior), 3)
