@@ -11,6 +11,8 @@ from brax import envs
 from brax.envs.base import Env, PipelineEnv, State, Wrapper
 
 from rpgjax.physics.backends import differentiable, supported, unsupported
+from rpgjax.physics.compliant import compliant
+from rpgjax.physics.surrogate import surrogate
 
 pytestmark = pytest.mark.usefixtures("brax_physics")
 
@@ -34,6 +36,36 @@ def test_environments_without_physics_come_back_unchanged() -> None:
     assert differentiable(env) is env
     wrapped = Wrapper(env)
     assert differentiable(wrapped) is wrapped
+
+
+def heavier(env: PipelineEnv) -> PipelineEnv:
+    """Four times its mass, as Brax's domain randomisation would have it."""
+    mass = 4.0 * env.sys.link.inertia.mass
+    env.unwrapped.sys = env.sys.tree_replace({"link.inertia.mass": mass})
+    return env
+
+
+def test_a_system_that_changes_later_is_stepped_or_refused() -> None:
+    action = jnp.ones(1)
+    for backend in ("generalized", "positional"):
+        plain = envs.get_environment("inverted_pendulum", backend=backend)
+        state = plain.reset(jax.random.key(0)).pipeline_state
+        theirs = jax.jit(heavier(copy.copy(plain)).pipeline_step)(state, action)
+        ours = jax.jit(heavier(differentiable(plain)).pipeline_step)(state, action)
+        before = jax.jit(differentiable(plain).pipeline_step)(state, action)
+        np.testing.assert_allclose(ours.qd, theirs.qd, rtol=1e-6)
+        assert not np.allclose(ours.qd, before.qd)
+    generalized, spring = (
+        envs.get_environment("inverted_pendulum", backend=b) for b in ("generalized", "spring")
+    )
+    for env in (
+        differentiable(spring),
+        compliant(generalized),
+        surrogate(generalized, compliant(generalized)),
+    ):
+        state = env.reset(jax.random.key(0)).pipeline_state
+        with pytest.raises(ValueError, match="change sys first"):
+            heavier(env).pipeline_step(state, action)
 
 
 def test_a_wrapped_environment_is_copied_and_the_original_kept() -> None:
