@@ -67,8 +67,9 @@ def surrogate(exact: PipelineEnv, smooth: PipelineEnv) -> PipelineEnv:
 def body_of(exact: PipelineEnv, smooth: PipelineEnv) -> PipelineEnv:
     """A copy of `smooth` with the masses, inertias and motors of what `exact` steps: the same robot.
 
-    Brax's spring and positional physics scale masses and inertias, have gears of their own for some tasks,
-    and no armature; the slopes of the model's own body are those of another robot.
+    Brax's spring and positional physics scale masses and inertias, have gears of their own for some tasks, no
+    armature and no springs in joints; the slopes of the model's own body are those of another robot. They
+    also damp joints by numbers of their own, in substeps; one implicit step with these damps motors too much.
     """
     sys = exact.sys
     if exact.backend in ("spring", "positional"):
@@ -78,6 +79,7 @@ def body_of(exact: PipelineEnv, smooth: PipelineEnv) -> PipelineEnv:
                 "link.inertia.mass": mass ** (1 - sys.spring_mass_scale),
                 "link.inertia.i": jax.vmap(jnp.diag)(moments ** (1 - sys.spring_inertia_scale)),
                 "dof.armature": jnp.zeros_like(sys.dof.armature),
+                "dof.stiffness": jnp.zeros_like(sys.dof.stiffness),
             }
         )
     env = copy.copy(smooth)
