@@ -9,7 +9,6 @@ at most: a slice of an array counts as all of it, and what stays in the cache is
 """
 
 import argparse
-import json
 import os
 import re
 import time
@@ -28,6 +27,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from rpgjax.agents import rpg
 from rpgjax.envs.registry import make
 from rpgjax.training.bench_world_model import CALL, ENV, PAPER, SEEDS
+from rpgjax.training.metrics import write_json
 from rpgjax.training.runs import origin
 
 BANDWIDTH = 4.8e12  # bytes/s, an H200's
@@ -58,13 +58,13 @@ runtime_version {{ major: 12 minor: 9 patch: 0 }}
 device_description_str: "NVIDIA H200"
 """
 KERNELS = ("fusion", "custom-call", "copy", "sort", "scatter")
-BYTES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "f32": 4, "s32": 4, "u32": 4, "f64": 8}
+# Not s8: the room that products work in is no traffic.
+BYTES = {"pred": 1, "u8": 1, "bf16": 2, "f16": 2, "f32": 4, "s32": 4, "u32": 4, "f64": 8}
 
 
 class Kernel(NamedTuple):
     """A kernel of a compiled program."""
 
-    name: str
     times: int  # it runs in a call
     bytes: int  # that it reads and writes, each time
 
@@ -107,7 +107,7 @@ def kernels(text: str) -> list[Kernel]:
             sizes[name] = size(shape)
             if kind in KERNELS:
                 read = sum(sizes.get(one, 0) for one in re.findall(r"%([\w.\-]+)", operands))
-                yield Kernel(name, times, read + sizes[name])
+                yield Kernel(times, read + sizes[name])
             elif kind == "while":
                 turns = re.search(r'known_trip_count":\{"n":"(\d+)"', line)
                 inner = re.search(r"body=%([\w.\-]+)", line)[1]
@@ -129,10 +129,10 @@ def branch_names(line: str) -> list[str]:
 
 
 def size(shape: str) -> int:
-    """Bytes of an array's or a tuple's text; the room that products work in, s8, is no traffic."""
+    """Bytes of an array's or a tuple's text."""
     total = 0
     for kind, dimensions in re.findall(r"(\w+)\[([\d,]*)\]", shape):
-        count = 0 if kind == "s8" else BYTES.get(kind, 0)
+        count = BYTES.get(kind, 0)
         for one in filter(None, dimensions.split(",")):
             count *= int(one)
         total += count
@@ -158,7 +158,7 @@ def main() -> None:
             flush=True,
         )
     if arguments.json:
-        arguments.json.write_text(json.dumps(origin() | {"rows": rows}, indent=1) + "\n")
+        write_json(arguments.json, origin() | {"rows": rows})
 
 
 if __name__ == "__main__":

@@ -36,25 +36,29 @@ def supported(sys: System) -> bool:
     return unsupported(sys) is None
 
 
-def refuse_another_system(env: PipelineEnv, sys: System) -> None:
-    """Raises ValueError where an environment has got another system since its physics was worked out.
+def for_this_system(env: PipelineEnv, physics: Callable[..., Any]) -> Callable[..., Any]:
+    """`physics`, which was worked out for an environment's system, refusing (ValueError) any later one.
 
-    So Brax's domain randomisation does it; only resets and observations would see the new one.
+    So Brax's domain randomisation changes it; only resets and observations would see the new one.
     """
-    if env.sys is not sys:
-        raise ValueError(
-            f"the physics of this {type(env.unwrapped).__name__} is that of the system that it was made "
-            "with: change sys first, then ask for differentiable physics"
-        )
+    sys = env.sys
+
+    def checked(*arguments: Any, **named: Any) -> Any:
+        if env.sys is not sys:
+            raise ValueError(
+                f"the physics of this {type(env.unwrapped).__name__} is that of the system that it was "
+                "made with: change sys first, then ask for differentiable physics"
+            )
+        return physics(*arguments, **named)
+
+    return checked
 
 
 def _fast_step(env: PipelineEnv) -> Callable[[State, jax.Array], State]:
     """Brax's spring ``pipeline_step`` on our own physics."""
-    sys = env.sys
-    step = batched_step(spring_physics(spring_system(sys)), env._n_frames)
+    step = batched_step(spring_physics(spring_system(env.sys)), env._n_frames)
 
     def pipeline_step(pipeline_state: State, action: jax.Array) -> State:
-        refuse_another_system(env, sys)
         x_i, xd_i = pipeline_state.x_i, pipeline_state.xd_i
         state = jax.tree.map(lambda x: x[..., None], Packed(x_i.pos, x_i.rot, xd_i.vel, xd_i.ang))
         out = jax.tree.map(lambda x: x[..., 0], step(state, action[:, None]))
@@ -142,7 +146,7 @@ def differentiable(env: Env) -> Env:
     step = _mjx_step(env) if env._pipeline is brax_mjx else _checkpointed_step(env)
     if env._pipeline is brax_spring and not env._debug:
         try:
-            step = _fast_step(env)
+            step = for_this_system(env, _fast_step(env))
         except UnsupportedSystemError as error:
             logger.info("brax's own spring physics for %s: %s", type(env).__name__, error)
     env.pipeline_step = step

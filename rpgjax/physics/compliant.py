@@ -24,7 +24,7 @@ from brax.envs.base import PipelineEnv
 from brax.io import mjcf
 
 from rpgjax.physics import compliant_dense
-from rpgjax.physics.backends import refuse_another_system
+from rpgjax.physics.backends import for_this_system
 from rpgjax.physics.batched_step import batched_step
 from rpgjax.physics.compliance import Compliance, constants
 from rpgjax.physics.compliant_step import Outputs, compliant_physics, outputs
@@ -65,18 +65,13 @@ def compliant(env: PipelineEnv, compliance: Compliance = Compliance()) -> Pipeli
         logger.info("the slow path of compliant contact for %s: %s", type(env).__name__, error)
         pipeline = dense_pipeline(env.sys, compliance, timestep, parts)
 
-    env, sys = copy.copy(env), env.sys
-
     def pipeline_init(q: Array, qd: Array, act: Any = None, ctrl: Any = None) -> BaseState:
-        refuse_another_system(env, sys)
         return pipeline.init(q, qd)
 
-    def pipeline_step(pipeline_state: BaseState, action: Array) -> BaseState:
-        refuse_another_system(env, sys)
-        return pipeline.step(pipeline_state, action)
-
+    env = copy.copy(env)
     env._backend = "compliant"
-    env.pipeline_init, env.pipeline_step = pipeline_init, pipeline_step
+    env.pipeline_init = for_this_system(env, pipeline_init)
+    env.pipeline_step = for_this_system(env, pipeline.step)
     return env
 
 

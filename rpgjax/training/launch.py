@@ -21,7 +21,7 @@ from rpgjax.training.checkpoints import (
 )
 from rpgjax.training.evaluate import evaluation_key, evaluator
 from rpgjax.training.loop import Outcome, fit
-from rpgjax.training.metrics import Row, read_metrics, write_json
+from rpgjax.training.metrics import Row, last_update, read_metrics, write_json
 from rpgjax.training.programs import enable_compilation_cache
 from rpgjax.training.report import Report, default_report
 from rpgjax.training.runs import (
@@ -154,11 +154,11 @@ def resume(
     task = _task(config, root, env)
     agent = make_agent(settings, task)
     folders = seed_folders(root, settings.seed, config.seeds)
-    for missing in (folder for folder in folders if not folder.is_dir()):
-        raise RunError(f"{missing} is missing, one of the {config.seeds} seeds of {root}", 2)
+    if missing := [folder for folder in folders if not folder.is_dir()]:
+        raise RunError(f"{missing[0]} is missing, one of the {config.seeds} seeds of {root}", 2)
     if updates is not None and updates != settings.updates:
         settings = dataclasses.replace(settings, updates=updates)
-        done = max((row["update"] for row in read_metrics(folders[0] / "metrics.jsonl")), default=0)
+        done = last_update(read_metrics(folders[0] / "metrics.jsonl"))
         if updates < done:
             raise RunError(f"{root} has {done} updates already; --updates is how many in all", 2)
         with locked(folders):  # not another process's goal
@@ -293,7 +293,7 @@ def _fit(
             env=env,
             settings=settings,
             state=outcome.state,
-            update=outcome.rows[0][-1]["update"] if outcome.rows[0] else 0,
+            update=last_update(outcome.rows[0]),
             rows=outcome.rows,
             folder=root,
             signum=outcome.signum,

@@ -25,6 +25,7 @@ from rpgjax.training.interrupt import Interrupt
 from rpgjax.training.metrics import (
     Row,
     append_metrics,
+    last_update,
     nonfinite_streak,
     read_metrics,
     summarise,
@@ -291,7 +292,7 @@ class _Run:
             RunError: there must have been one, and starting over would remove what there is.
         """
         rows = [read_metrics(folder / "metrics.jsonl") for folder in self.folders]
-        done = max((row[-1]["update"] for row in rows if row), default=0)
+        done = max(map(last_update, rows), default=0)
         # The first is on disk before the second begins.
         if (steps and all(steps)) or done > 2 * self.settings.checkpoint_every:
             root = self.folders[0] if self.seeds == 1 else self.folders[0].parent

@@ -31,6 +31,11 @@ def read_metrics(path: Path) -> list[Row]:
     return rows
 
 
+def last_update(rows: Sequence[Row]) -> int:
+    """The update of the last row; 0 without any."""
+    return rows[-1]["update"] if rows else 0
+
+
 def truncate_metrics(path: Path, update: int) -> list[Row]:
     """Cuts a metrics file back to its rows up to `update`, atomically, and returns them."""
     rows = [row for row in read_metrics(path) if row["update"] <= update]
