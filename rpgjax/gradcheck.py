@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from rpgjax.agents.agent import Policy
-from rpgjax.training.evaluate import as_dtypes
+from rpgjax.envs.episodes import as_dtypes
 from rpgjax.training.programs import Job
 from rpgjax.types import Array, Key
 

@@ -224,17 +224,31 @@ def _conform(state: State, like: State, task: str) -> State:
             f"same entries?), got {theirs} after {ours}"
         )
 
-    def cast(path: tuple[Any, ...], old: Array, new: Any) -> Array:
-        new = jnp.asarray(new)
-        if new.shape != old.shape:
+    for (path, old), new in zip(
+        jax.tree_util.tree_leaves_with_path(like), jax.tree.leaves(state), strict=True
+    ):
+        if jnp.shape(new) != old.shape:
             where = jax.tree_util.keystr(path)
             raise ValueError(
                 f"{task}.step must keep the shapes of {task}.reset: state{where} was {old.shape} "
-                f"and became {new.shape}"
+                f"and became {jnp.shape(new)}"
             )
+    return as_dtypes(state, like)
+
+
+def as_dtypes(state: State, like: State) -> State:
+    """`state` with the dtypes of `like`: a task's steps may have others than its resets."""
+
+    def cast(new: Any, old: Any) -> Array:
+        new = jnp.asarray(new)
         return new if _is_key(new) else new.astype(old.dtype)
 
-    return jax.tree_util.tree_map_with_path(cast, like, state)
+    return jax.tree.map(cast, state, like)
+
+
+def is_finite(state: State) -> Array:
+    """Whether what a step reached, and what it paid, are numbers: of states (...), (...)."""
+    return jnp.all(jnp.isfinite(state.obs), axis=-1) & jnp.isfinite(state.reward)
 
 
 def _stays_finite(previous: State, reached: State) -> Array:
@@ -242,7 +256,7 @@ def _stays_finite(previous: State, reached: State) -> Array:
 
     Physics numbers that were infinite all along are sentinels, and none of our business.
     """
-    finite = jnp.all(jnp.isfinite(reached.obs)) & jnp.isfinite(reached.reward)
+    finite = is_finite(reached)
     before = jax.tree.leaves(previous.pipeline_state)
     for old, new in zip(before, jax.tree.leaves(reached.pipeline_state), strict=True):
         if jnp.issubdtype(new.dtype, jnp.inexact):

@@ -5,9 +5,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from brax.envs import Env, State
+from brax.envs import Env
 
 from rpgjax.agents.agent import Agent, AgentState
+from rpgjax.envs.episodes import as_dtypes, is_finite
 from rpgjax.types import Array, Key, Metrics
 
 _EVALUATION_STREAM = 0x45564C  # keeps evaluation keys apart from every key that training derives
@@ -31,21 +32,6 @@ class _Episodes(NamedTuple):
 def evaluation_key(seed: int | Array, update: int | Array) -> Key:
     """The key of the evaluation after `update` updates: a function of both, never of history."""
     return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), _EVALUATION_STREAM), update)
-
-
-def as_dtypes(state: State, like: State) -> State:
-    """`state` with the dtypes of `like`: a task's steps may have others than its resets."""
-
-    def cast(x: Any, y: Any) -> Array:
-        x = jnp.asarray(x)
-        return x if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x.astype(y.dtype)
-
-    return jax.tree.map(cast, state, like)
-
-
-def is_finite(state: State) -> Array:
-    """Whether what a step reached, and what it paid, are numbers: of states (...), (...)."""
-    return jnp.isfinite(state.reward) & jnp.all(jnp.isfinite(state.obs), axis=-1)
 
 
 def evaluator(

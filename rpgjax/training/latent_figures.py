@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from rpgjax.agents.agent import AgentState
-from rpgjax.training.evaluate import as_dtypes, evaluation_key, is_finite
+from rpgjax.envs.episodes import as_dtypes, is_finite
+from rpgjax.training.evaluate import evaluation_key
 from rpgjax.types import Array
 
 if TYPE_CHECKING:

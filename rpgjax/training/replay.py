@@ -19,8 +19,9 @@ import numpy as np
 from brax.envs import Env
 
 from rpgjax.agents.agent import Agent, AgentState
+from rpgjax.envs.episodes import as_dtypes, is_finite
 from rpgjax.training import stills
-from rpgjax.training.evaluate import as_dtypes, evaluation_key, is_finite
+from rpgjax.training.evaluate import evaluation_key
 from rpgjax.training.metrics import write_whole
 from rpgjax.training.shapes import shapes_of
 
