@@ -15,6 +15,7 @@ from rpgjax.envs.quiet import quiet_brax
 from rpgjax.types import Array, Key
 
 with quiet_brax():
+    from brax.base import System
     from brax.envs import PipelineEnv, State
     from brax.envs.ant import Ant
     from brax.io import mjcf
@@ -24,6 +25,8 @@ HEIGHT = 1.0  # half of a wall's, m
 BLOCK = 3.8  # half of the block's side, m: cells leave it 0.2 m on each side
 BLOCK_MASS, BLOCK_DAMPING = 0.5, 2.0  # kg (the ant weighs 0.9), N s / m
 NEAR = 5.0  # of the goal, m: success
+MAXIMAL = ("spring", "positional")  # links have six coordinates, and joints give way
+UNTURNABLE = 1e8  # kg m^2: a second of 1000 N m turns it by 5e-6
 FRAMES = 2  # of Brax's ant's steps in one of ours: 0.1 s, as HIRO has it
 GIVE_UP = 20  # steps on its back, from which it does not get up, after which training starts anew
 FOOT, TORSO, CORNER = 1, 2, 4  # what touches walls, as MuJoCo's collision bits
@@ -69,8 +72,8 @@ class AntInMaze(PipelineEnv):
     `info["truncation"]`: 1 where the ant has lain on its back for two seconds: agents do not learn from
     what follows. Evaluation goes on, as the task does.
     Collisions: torso and feet with walls, the ground and the block; the block's four corners with
-    walls. It slides on two joints with damping in place of friction. Physics and its numbers (gears,
-    physics' time step, noise of the start) are those of Brax's ant on the same backend.
+    walls. It slides on two joints with damping in place of friction, and cannot turn. Physics and its
+    numbers (gears, physics' time step, noise of the start) are those of Brax's ant on the same backend.
     Source: the layouts of Nachum et al., 2018 (HIRO), as used by Huang et al., ICML 2023; the block's mass
     and damping, and what collides, are ours. So are the motors, Brax's 150 N m: with HIRO's 30 the ant
     on `spring` learned to stand still.
@@ -86,6 +89,8 @@ class AntInMaze(PipelineEnv):
         ant = Ant(backend=backend)
         sys = mjcf.loads(model(maze))
         sys = sys.replace(opt=ant.sys.opt, actuator=ant.sys.actuator)
+        if backend in MAXIMAL:
+            sys = unturnable(sys, len(maze.cells("b")))
         super().__init__(sys, backend=backend, n_frames=FRAMES * ant._n_frames)
         self.maze = maze
         self.noise = ant._reset_noise_scale
@@ -143,6 +148,20 @@ class AntInMaze(PipelineEnv):
 
     def _observe(self, pipeline_state) -> Array:
         return jnp.concatenate([pipeline_state.q, pipeline_state.qd])
+
+
+def unturnable(sys: System, blocks: int) -> System:
+    """The last links, which only slide, with so much inertia that nothing turns them.
+
+    Where links have six coordinates, joints are springs: pushed at its end a block of eight metres turns by
+    20 degrees, stays out of the gap, and lets by whoever pushed it. In generalized coordinates nothing can
+    turn it, as on rails. The other links' inertia is taken as Brax's ant has it on these backends, 1.
+    """
+    links = sys.num_links()
+    turns = np.where(np.arange(links) < links - blocks, 1.0, UNTURNABLE)
+    inertia = sys.link.inertia.replace(i=jnp.asarray(turns[:, None, None] * np.eye(3)))
+    # Inertia is to count as it stands here, and not as 1.
+    return sys.replace(link=sys.link.replace(inertia=inertia), spring_inertia_scale=0.0)
 
 
 def _upright(pipeline_state) -> Array:

@@ -114,6 +114,21 @@ def test_the_ant_pushes_the_block(push):
     assert float(torso) < float(block) - BLOCK
 
 
+def test_a_block_that_is_pushed_at_its_end_does_not_turn(push):
+    """It is on rails: only joints that give way would let it, in coordinates that MuJoCo does not have."""
+    env, step = push
+    inner = env.unwrapped
+    q = inner.sys.init_q.at[:2].set(jnp.array([-2.4, SIDE / 2 - 1.5]))
+    qd = jnp.zeros(inner.sys.qd_size()).at[1].set(10.0)
+    state = placed(env).replace(pipeline_state=jax.jit(inner.pipeline_init)(q, qd))
+    for _ in range(10):
+        state = step(state, jnp.zeros(8))
+        turned = 2.0 * np.abs(state.pipeline_state.x.rot[-1][1:])
+        assert np.max(turned) < 1e-3
+    block = np.asarray(state.pipeline_state.q[15:])
+    assert block[1] > 0.3 and abs(block[0]) < 0.05
+
+
 def test_walls_stop_the_ant(push):
     env, step = push
     inner = env.unwrapped
