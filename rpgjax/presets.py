@@ -37,26 +37,29 @@ ANT_MAZE: dict[str, Any] = ANT | {
     "critic_learning_rate": 2e-3,
 }
 # Of a policy with a latent: a flow, z one of four, drawn by what it is worth and told from where ant and
-# block are. Latents are paid to differ, and what is new is paid for, until ants walk; what is left of the
-# steps is for pushing the block well, with rates that are nearly nothing in the end. Centimetres decide how
-# the block goes, which critics that only see smooth places do not tell apart.
+# block are. Latents are paid to differ, kept all four, and what is new is paid for, until ants walk and the
+# best is chosen; what is left of the steps is for pushing the block well, with rates that are nearly nothing
+# in the end. Where all that sees places sees them smoothly, nothing is new a few metres further on, and ants
+# go straight ahead and shut the gap with the block.
 ANT_PUSH: dict[str, Any] = ANT_MAZE | {
     "head": "flow",
     "latent": "discrete",
     "latent_size": 4,
     "latent_choice": "soft_q",
-    "latent_entropy": 300.0,
-    "latent_entropy_floor": 0.03,
+    "latent_entropy": 3000.0,
+    "latent_entropy_floor": 0.003,
     "information": 1.0,
     "information_floor": 0.0,
     "information_about": "objects",
-    "novelty_scale": 0.5,
+    "encoder_learning_rate": 3e-3,
+    "encoder_steps": 4,
+    "novelty_scale": 2.0,
     "novelty_floor": 0.0,
     "weights_decay_steps": 600_000,
     "regularizer_decay_steps": 400_000,
     "learning_rate_floor": 0.02,
     "learning_rate_decay_steps": 1_000_000,
-    "critic_frequencies": 5,
+    "object_frequencies": 5,
 }
 # What differs from an agent's defaults on a task, for every algorithm that has the field.
 TASKS: dict[str, dict[str, Any]] = {

@@ -13,7 +13,7 @@ The latent encoder p_phi is fitted to what the policy does.
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -90,7 +90,8 @@ class RPGPhysicsConfig(FlowConfig):
     novelty_width: Count = 256
     novelty_learning_rate: NonNegative = 3e-4
     log_std_init: Traced = -1.0
-    critic_frequencies: Number = 0  # of waves of objects' places, which critics see; 0: none
+    # Of waves of the objects' places, which critics, novelty and p_phi of objects see beside them; 0: none.
+    object_frequencies: Number = 0
 
 
 class Learner(NamedTuple):
@@ -121,7 +122,7 @@ def rpg_physics(
     """
     world = training_episodes(env, config)
     seen, size = world.observation_size, config.latent_size
-    watch, watched = sharply(env, config.critic_frequencies)
+    watch, watched = sharply(env, config.object_frequencies)
     values = seen + watched + size
     prior = standard_normal(size)
     soft_q = config.latent == "discrete" and config.latent_choice == "soft_q"
@@ -136,12 +137,12 @@ def rpg_physics(
     if head is None:
         head, regularizers = HEADS[config.head](seen + size, world.action_size, config)
     make_encoder = categorical_encoder if config.latent == "discrete" else gaussian_encoder
-    evidence, *widths = EVIDENCE[config.information_about](env, world)
+    evidence, *widths = EVIDENCE[config.information_about](env, world, watch, watched)
     encoder = make_encoder(size, *widths, config.encoder_hidden)
     encoder_optimizer = optax.adam(config.encoder_learning_rate)
     explores = not known_to_be(config.novelty_scale, 0.0)
     features = getattr(env, "object_features", seen)  # with objects, they alone can be new
-    novelty = random_network(features, config.novelty_width)
+    novelty = random_network(features + watched, config.novelty_width)
     novelty_optimizer = optax.adam(config.novelty_learning_rate)
 
     def judged(observation: Array, z: Array) -> Array:
@@ -172,20 +173,21 @@ def rpg_physics(
             state = no_explorer(novelty, novelty_optimizer, jax.random.fold_in(key, 1))
         return Learner(params, encoder_optimizer.init(params), no_decisions(window), state)
 
-    def reached(window: Transition) -> Array:
-        """What novelty sees of where each step led, (T, B, features)."""
-        return window.next_observation[..., -features:]
+    def new(observation: Array) -> Array:
+        """What novelty sees of observations (..., obs): of a task with objects, where these are."""
+        return watch(observation[..., -features:])
 
     def unknown(memory: Learner, observations: Array) -> Array:
         """How new observations (B, obs) are: where it is worth to start again."""
         known = memory.explorer.params
-        return jax.vmap(partial(novelty.error, known))(observations[..., -features:])
+        return jax.vmap(partial(novelty.error, known))(new(observations))
 
     def bound(memory: Learner, view: View) -> Array:
         window, explorer = view.window, memory.explorer
         reward = window.reward
         if explorer is not None:
-            errors = jax.vmap(jax.vmap(partial(novelty.error, explorer.params)))(reached(window))
+            error = jax.vmap(jax.vmap(partial(novelty.error, explorer.params)))
+            errors = error(new(window.next_observation))
             scale = falling(config.novelty_scale, config.novelty_floor, view)
             reward = reward + scale * intrinsic_reward(explorer.spread, errors)
         posterior = log_posterior(memory.params, view)
@@ -200,7 +202,7 @@ def rpg_physics(
         def step(explorer: Explorer, observations: Array) -> tuple[Explorer, Array]:
             return distil(novelty, novelty_optimizer, explorer, observations, counted)
 
-        explorer, errors = jax.lax.scan(step, explorer, reached(view.window))
+        explorer, errors = jax.lax.scan(step, explorer, new(view.window.next_observation))
         return explorer, {"train/novelty": jnp.mean(intrinsic_reward(explorer.spread, errors))}
 
     def choose(
@@ -307,7 +309,7 @@ def flow_head(
     return head, flow_regularizers(field, action_size, config)
 
 
-def behaviour(env: Env, world: Episodes) -> tuple[Evidence, int, int]:
+def behaviour(env: Env, world: Episodes, *sharply: Any) -> tuple[Evidence, int, int]:
     """The paper's: the state, as the policy sees it, and the action."""
     return (
         lambda observation, action, look: (look(observation), action),
@@ -317,10 +319,11 @@ def behaviour(env: Env, world: Episodes) -> tuple[Evidence, int, int]:
 
 
 def sharply(env: Env, frequencies: int) -> tuple[Callable[[Array], Array], int]:
-    """Normalised observations (..., obs) with sin 2^i x, cos 2^i x, i = 1 .., of the objects' places x.
+    """Observations (..., obs), or their features, with sin 2^i x, cos 2^i x, i = 1 .., of objects' places x.
 
-    x is what the observations hold of them, which is less a running mean. A smooth V tells places by metres,
-    where centimetres may decide. Heads do without: what they see would turn over every few steps.
+    x is what the observations hold of them, where they are normalised less a running mean. What is smooth
+    tells places by metres, where centimetres may decide, and few of them are new. Heads do without: what they
+    see would turn over every few steps.
 
     Returns:
         The function, and how many entries it adds.
@@ -329,7 +332,7 @@ def sharply(env: Env, frequencies: int) -> tuple[Callable[[Array], Array], int]:
         return lambda observation: observation, 0
     features, count = getattr(env, "object_features", 0), getattr(env, "object_coordinates", 0)
     if not features:
-        raise ValueError("critic_frequencies wants a task with objects (ObjectCentric)")
+        raise ValueError("object_frequencies wants a task with objects (ObjectCentric)")
 
     def watch(observation: Array) -> Array:
         x = observation[..., -features:][..., :count]
@@ -338,8 +341,10 @@ def sharply(env: Env, frequencies: int) -> tuple[Callable[[Array], Array], int]:
     return watch, 2 * frequencies * count
 
 
-def objects(env: Env, world: Episodes) -> tuple[Evidence, int, int]:
-    """Where the objects are, and nothing else: z is not told from a gait, or from a twitch.
+def objects(
+    env: Env, world: Episodes, watch: Callable[[Array], Array], watched: int
+) -> tuple[Evidence, int, int]:
+    """Where the objects are, by `sharply`, and nothing else: z is not told from a gait, or from a twitch.
 
     Features are not normalised: at first everything stays where it is, and the spread of that is
     millimetres, which would do to tell latents apart.
@@ -347,7 +352,11 @@ def objects(env: Env, world: Episodes) -> tuple[Evidence, int, int]:
     width = getattr(env, "object_features", 0)
     if not width:
         raise ValueError("information_about 'objects' wants a task with objects (ObjectCentric)")
-    return lambda observation, action, look: (observation[..., -width:], action[..., :0]), width, 0
+
+    def seen(observation: Array, action: Array, look: Normalise) -> tuple[Array, Array]:
+        return watch(observation[..., -width:]), action[..., :0]
+
+    return seen, width + watched, 0
 
 
 HEADS = {"gaussian": gaussian_head, "flow": flow_head}

@@ -256,13 +256,13 @@ def test_critics_may_see_places_more_sharply_than_heads():
     x = o[2:4]  # behind the raw state
     np.testing.assert_allclose(watch(o)[-4:], [*jnp.sin(32 * x), *jnp.cos(32 * x)], atol=1e-5)
     soft_q = {"latent": "discrete", "latent_choice": "soft_q"}
-    agent = rpg_physics(task, replace(TINY, critic_frequencies=5, **soft_q))
+    agent = rpg_physics(task, replace(TINY, object_frequencies=5, **soft_q))
     state, metrics = jax.jit(agent.update)(agent.init(jax.random.key(0)))
     kernels = {leaf.shape[-2] for leaf in jax.tree.leaves(state.critic) if leaf.ndim == 3}
     assert task.observation_size + added + 3 in kernels
     assert all(np.all(np.isfinite(value)) for value in metrics.values())
     with pytest.raises(ValueError, match="a task with objects"):
-        rpg_physics(analytic.double_integrator(), replace(TINY, critic_frequencies=5))
+        rpg_physics(analytic.double_integrator(), replace(TINY, object_frequencies=5))
 
 
 def test_a_head_of_ones_own_climbs_the_bound():
