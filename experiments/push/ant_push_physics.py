@@ -26,10 +26,11 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from harness import cost, fill_readme, one_seed, provenance, read_seeds, spread, write
 
-from rpgjax.agents.agent import Agent, AgentState, Policy
+from rpgjax.agents.agent import told
 from rpgjax.training.evaluate import evaluation_key, evaluator
+from rpgjax.training.latent_figures import drawn
 from rpgjax.training.launch import Run, evaluate
-from rpgjax.types import Array, Key
+from rpgjax.types import Array
 
 FOLDER = Path(__file__).parent
 RUNS = Path("runs") / "push"
@@ -69,32 +70,17 @@ def each_z(run: Run) -> dict[str, list[float]]:
     keys = evaluation_key(run.settings.seed, run.update)[None]
 
     @jax.jit
-    def drawn(key: Key) -> Array:
-        first = jax.vmap(run.env.reset)(jax.random.split(key, EPISODES)).obs
-        carry = jax.vmap(run.policy.reset)(first, jax.random.split(key, EPISODES))
-        return jnp.mean(carry.z, axis=0)
-
-    @jax.jit
     def success(z: Array) -> tuple[Array, Array]:
-        found = evaluator(told(run.agent, z), run.env, EACH, run.episode_length)(states, keys)
+        agent = run.agent._replace(policy=lambda state: told(run.agent.policy(state), z))
+        found = evaluator(agent, run.env, EACH, run.episode_length)(states, keys)
         return found["eval/success"][0], found["eval/stochastic_success"][0]
 
     pairs = [success(z) for z in jnp.eye(count)]
     return {
-        "drawn": drawn(keys[0]).tolist(),
+        "drawn": drawn(run, run.state, EPISODES).mean(axis=0).tolist(),
         "success": [float(mode) for mode, _ in pairs],
         "stochastic_success": [float(sampled) for _, sampled in pairs],
     }
-
-
-def told(agent: Agent, z: Array) -> Agent:
-    """The agent, whose policy has this z in every episode."""
-
-    def policy(state: AgentState) -> Policy:
-        plain = agent.policy(state)
-        return plain._replace(reset=lambda *seen: plain.reset(*seen)._replace(z=z))
-
-    return agent._replace(policy=policy)
 
 
 def table() -> str:

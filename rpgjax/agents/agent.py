@@ -28,6 +28,11 @@ class Policy(NamedTuple):
     mode: Callable[[Carry, Array], tuple[Carry, Array]]  # deterministic
 
 
+def told(policy: Policy, z: Array) -> Policy:
+    """A policy with a latent that has this z (z,) in every episode, in place of one that it draws."""
+    return policy._replace(reset=lambda *seen: policy.reset(*seen)._replace(z=z))
+
+
 class Agent(NamedTuple):
     """An algorithm on a task, as pure functions: jit, vmap, scan or shard them."""
 

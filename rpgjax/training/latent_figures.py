@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rpgjax.agents.agent import AgentState
+from rpgjax.agents.agent import AgentState, told
 from rpgjax.envs.episodes import as_dtypes, is_finite
 from rpgjax.training.evaluate import evaluation_key
 from rpgjax.types import Array
@@ -42,11 +42,13 @@ def play(
     episodes: int = EPISODES,
     sampled: bool = True,
     seed: int = 0,
+    z: np.ndarray | None = None,
 ) -> Played:
-    """Plays whole episodes of the policy in `state`; its latents, where it has them, are drawn."""
-    policy = run.agent.policy(state)
+    """Plays whole episodes of the policy in `state`, with latents z (N, z), or such as it draws."""
+    plain = run.agent.policy(state)
 
-    def episode(key: jax.Array) -> tuple[Any, ...]:
+    def episode(key: jax.Array, z: Array | None) -> tuple[Any, ...]:
+        policy = plain if z is None else told(plain, z)
         reset_key, carry_key, key = jax.random.split(key, 3)
         world = jax.tree.map(jnp.asarray, run.env.reset(reset_key))
         carry = policy.reset(world.obs, carry_key)
@@ -71,7 +73,25 @@ def play(
         return path, observation, action, alive, jnp.sum(reward), z
 
     keys = jax.random.split(evaluation_key(seed, 0), episodes)
-    return Played(*map(np.asarray, jax.jit(jax.vmap(episode))(keys)))
+    return Played(*map(np.asarray, jax.jit(jax.vmap(episode))(keys, z)))
+
+
+def drawn(run: "Run", state: AgentState, episodes: int = EPISODES, seed: int = 0) -> np.ndarray:
+    """The latents (N, z) that the policy in `state` draws where episodes start; of width 0 without any."""
+    policy = run.agent.policy(state)
+
+    def latent(key: jax.Array) -> Array:
+        reset_key, carry_key = jax.random.split(key)
+        return getattr(policy.reset(run.env.reset(reset_key).obs, carry_key), "z", jnp.zeros(0))
+
+    return np.asarray(
+        jax.jit(jax.vmap(latent))(jax.random.split(evaluation_key(seed, 0), episodes))
+    )
+
+
+def is_discrete(z: np.ndarray) -> bool:
+    """Whether latents (N, z) are one-hot, each one of several."""
+    return z.shape[1] > 0 and bool(np.all((z == 0) | (z == 1)) and np.all(z.sum(axis=1) == 1))
 
 
 def identified(run: "Run", state: AgentState, played: Played) -> np.ndarray:
@@ -100,7 +120,7 @@ def colours(z: np.ndarray) -> np.ndarray:
 
     if z.shape[1] == 0:
         return np.tile(colormaps["tab10"](0), (len(z), 1))
-    if np.all((z == 0) | (z == 1)):
+    if is_discrete(z):
         return colormaps["tab20" if z.shape[1] > 10 else "tab10"](np.argmax(z, axis=1))
     if z.shape[1] == 1:
         return colormaps["coolwarm"](np.clip(0.5 + 0.25 * z[:, 0], 0.0, 1.0))
@@ -116,11 +136,18 @@ def square(points: np.ndarray) -> np.ndarray:
 
 
 def draw(run: "Run", path: Path, episodes: int = EPISODES) -> None:
-    """Sampled episodes of a run of one seed, a map of where they go, and who can be told from whom."""
+    """Sampled episodes of a run of one seed, a map of where they go, and who can be told from whom.
+
+    Where z is one of a few, each is shown as often as the others, however seldom it is drawn.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    played = play(run, run.state, episodes)
+    z = drawn(run, run.state, episodes)
+    shares = np.mean(z, axis=0) if is_discrete(z) else None
+    if shares is not None:
+        z = np.eye(len(shares), dtype=z.dtype)[np.arange(episodes) % len(shares)]
+    played = play(run, run.state, episodes, z=None if shares is None else z)
     known = run.agent.posterior is not None
     order = np.lexsort(played.z.T) if known else np.arange(episodes)
     played = Played(*(array[order] for array in played))
@@ -135,6 +162,10 @@ def draw(run: "Run", path: Path, episodes: int = EPISODES) -> None:
     for one, colour in zip(played.position, colours(played.z), strict=True):
         axes[0].plot(*one.T, color=colour, linewidth=0.8, alpha=0.8)
     axes[0].set_title("episodes, coloured by z" if known else "episodes")
+    if shares is not None:
+        for colour, share in zip(colours(np.eye(len(shares))), shares, strict=True):
+            axes[0].plot([], [], color=colour, label=f"{share:.0%}")
+        axes[0].legend(title="drawn in", fontsize="x-small", title_fontsize="x-small")
     corners = list(walls()) if walls else []
     sides = square(np.concatenate([played.position.reshape(-1, 2), *corners]))
     counts, *_ = np.histogram2d(*played.position.reshape(-1, 2).T, bins=SQUARES, range=sides)

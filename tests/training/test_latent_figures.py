@@ -49,6 +49,18 @@ def test_episodes_are_whole_and_hold_one_latent():
     assert not np.allclose(again.position, played.position)
 
 
+def test_every_z_of_a_few_can_be_shown_however_seldom_it_is_drawn():
+    run = made(rpg_physics(two_routes(), TINY))
+    z = latent_figures.drawn(run, run.state, 16)
+    assert latent_figures.is_discrete(z) and z.shape == (16, 3)
+    assert not latent_figures.is_discrete(z + 0.1) and not latent_figures.is_discrete(z[:, :0])
+    asked = np.eye(3, dtype=np.float32)[np.arange(16) % 3]
+    played = latent_figures.play(run, run.state, 16, z=asked)
+    np.testing.assert_array_equal(played.z, asked)
+    other = latent_figures.play(run, run.state, 16, z=np.roll(asked, 1, axis=1))
+    assert not np.any(np.all(other.action == played.action, axis=(1, 2)))  # z is acted upon
+
+
 class Breaks(Wrapper):
     """Breaks to the left of the way."""
 
