@@ -116,6 +116,30 @@ def test_replay_holds_terminal_observations_and_each_episodes_own_latent():
     np.testing.assert_array_equal(same, ~ended[:, :-1])
 
 
+def test_replay_tells_a_tasks_end_from_a_time_limit_and_from_broken_dynamics():
+    class Ends(type(TASK)):
+        def transition(self, state, action):
+            return super().transition(state, action)._replace(done=jnp.array(True))
+
+    class Breaks(type(TASK)):
+        def transition(self, state, action):
+            outcome = super().transition(state, action)
+            return outcome._replace(state=outcome.state * jnp.nan)
+
+    for task, terminated, finite in (
+        (TASK, False, True),
+        (Ends(), True, True),
+        (Breaks(), True, False),
+    ):
+        agent = rpg(task, replace(TINY, warm_up=10**6))
+        state = jax.jit(agent.init)(KEY)
+        for _ in range(2):
+            state, _ = jax.jit(agent.update)(state)
+        held = jax.tree.map(lambda x: np.asarray(x[:, :8]), state.replay.experience)
+        assert held.ended.any()
+        assert np.all(held.terminated == terminated) and np.all(held.finite == finite)
+
+
 def test_a_share_of_a_batch_is_of_paid_episodes_under_the_latents_of_others(monkeypatch):
     seen = []
 
@@ -174,6 +198,57 @@ def test_what_follows_an_end_teaches_the_model_nothing():
     assert np.all(by_reward[0] != 0) and np.any(by_state[0] != 0)
 
 
+def test_learning_masks_what_follows_an_end_and_asks_the_target_network(monkeypatch):
+    seen = {}
+
+    def watched(parts, config, params, segment, mask, reward, states, targets):
+        seen.update(mask=mask, states=states)
+        return model_loss(parts, config, params, segment, mask, reward, states, targets)
+
+    monkeypatch.setattr(sys.modules["rpgjax.agents.rpg_learning"], "model_loss", watched)
+    parts, learner = parts_and_learner()
+    learner = learner._replace(target=jax.tree.map(lambda x: x + 0.1, learner.target))
+    batch = segment()
+    batch = batch._replace(
+        ended=batch.ended.at[1, :4].set(True), finite=batch.finite.at[0, 7].set(False)
+    )
+    learn_model(parts, TINY, learner, batch, jnp.int32(0), KEY)
+    expected = np.ones((3, 8))
+    expected[2, :4] = expected[0, 7] = 0.0
+    np.testing.assert_array_equal(seen["mask"], expected)
+    states = encode(parts, learner.target, batch.next_observation).obs
+    np.testing.assert_allclose(seen["states"], states, rtol=1e-5, atol=1e-6)
+
+
+def test_the_models_errors_are_those_of_what_each_step_reached_and_paid():
+    """Of a model that adds up actions, pays s and is worth s by one critic, z by the other."""
+    config = replace(TINY, state_weight=2.0, reward_weight=3.0, value_weight=5.0)
+    parts, learner = parts_and_learner(config)
+
+    def follow(params, first, actions):
+        s = first.obs[None] + jnp.cumsum(actions, axis=0)
+        return Imagined(ModelState(s, s), s[:, 0])
+
+    parts = parts._replace(
+        model=fake_model()._replace(follow=follow),
+        critic=lambda params, x: jnp.stack([x[..., 0], x[..., 6]]),
+    )
+    keys = jax.random.split(KEY, 4)
+    o, states = (jax.random.normal(k, (3, 8, 6)) for k in keys[:2])
+    reward, targets = (jax.random.normal(k, (3, 8)) for k in keys[2:])
+    batch = segment()._replace(observation=o)
+    mask = jnp.ones((3, 8)).at[2, :3].set(0.0)
+    got, _ = model_loss(parts, config, learner.model, batch, mask, reward, states, targets)
+    s = np.asarray(o[:1] + jnp.cumsum(batch.action, axis=0))
+    z = np.asarray(batch.latent)[..., 0]
+    expected = (
+        2 * np.mean(mask * np.mean((s - states) ** 2, -1))
+        + 3 * np.mean(mask * (s[..., 0] - reward) ** 2)
+        + 5 * np.mean(mask * ((s[..., 0] - targets) ** 2 + (z - targets) ** 2))
+    )
+    assert float(got) == pytest.approx(float(expected), rel=1e-4)
+
+
 def test_steps_whose_dynamics_broke_teach_the_model_nothing():
     parts, learner = parts_and_learner()
     batch = segment()._replace(terminated=jnp.ones((3, 8), bool), ended=jnp.ones((3, 8), bool))
@@ -230,6 +305,27 @@ def test_rewards_and_values_are_those_of_the_state_that_a_step_reaches():
     np.testing.assert_allclose(got, np.stack([expected / weight] * 2), rtol=1e-4, atol=1e-4)
 
 
+def test_each_value_target_is_the_lower_critics_of_its_own_state_and_latent():
+    config = replace(TINY, information=0.0)
+    parts, learner = parts_and_learner(config)
+
+    def critic(params, x):
+        v = x[..., 0] + 10.0 * x[..., 6]
+        return jnp.stack([v, -v])
+
+    still = fake_model()._replace(step=lambda params, s, a: Imagined(s, jnp.zeros(())))
+    parts = parts._replace(model=still, critic=critic)
+    o = jax.random.normal(jax.random.key(3), (3, 8, 6))
+    z = jax.random.normal(jax.random.key(4), (3, 8, 2))  # not one for a segment, as behind an end
+    learner = learner._replace(log_alpha=jnp.float32(5.0))  # entropies would show
+    reached, batch = ModelState(o, o), segment()._replace(latent=z)
+    got = value_targets(parts, config, learner, reached, batch, KEY)
+    weights = 0.97 ** np.arange(3)
+    discount = np.sum(weights * 0.99 ** np.arange(1, 4)) / weights.sum()
+    expected = -discount * np.abs(o[..., 0] + 10.0 * z[..., 0])
+    np.testing.assert_allclose(got, expected, rtol=1e-4)
+
+
 def test_where_the_task_ended_nothing_follows_if_survival_is_learned():
     batch = segment()
     batch = batch._replace(terminated=batch.terminated.at[1, :4].set(True))
@@ -276,6 +372,57 @@ def test_the_policys_gradient_goes_through_model_critic_and_encoder_and_changes_
     other, _ = learn_policy(parts, no_information, learner, segment(), jax.random.key(2))
     assert moved(other.actor, after.actor) > 0, "information reaches the policy"
     assert moved(other.encoder, after.encoder) == 0.0, "the encoder learns the same either way"
+
+
+def test_the_policy_dreams_from_a_segments_beginning_under_the_latent_it_had(monkeypatch):
+    seen = []
+
+    def watched(parts, config, model, encoder, actor, start, z, key, probe=None):
+        seen.append((start.obs, z))
+        return imagine(parts, config, model, encoder, actor, start, z, key, probe)
+
+    monkeypatch.setattr(sys.modules["rpgjax.agents.rpg_learning"], "imagine", watched)
+    parts, learner = parts_and_learner()
+    batch = segment()._replace(latent=jax.random.normal(KEY, (3, 8, 2)))
+    learn_policy(parts, TINY, learner, batch, KEY)
+    [(s, z)] = seen
+    np.testing.assert_array_equal(z, batch.latent[0])
+    first = encode(parts, learner.model, batch.observation[0]).obs
+    np.testing.assert_allclose(s, first, rtol=1e-5)
+
+
+def test_entropy_reaches_the_policy_by_the_learned_temperature():
+    config = replace(
+        TINY, information=0.0, action_entropy=1.0, log_std_init=-3.0, learning_rate=1e-2
+    )
+    parts, first = parts_and_learner(config)
+    still = fake_model()._replace(step=lambda params, s, a: Imagined(s, jnp.zeros(())))
+    parts = parts._replace(model=still, critic=lambda params, x: jnp.zeros((2, *x.shape[:-1])))
+    batch = segment()._replace(observation=jnp.zeros((3, 8, 6)))
+    step = jax.jit(lambda learner: learn_policy(parts, config, learner, batch, KEY))
+    gained = {}
+    for log_alpha in (0.0, -50.0):
+        learner, entropy = first._replace(log_alpha=jnp.float32(log_alpha)), []
+        for _ in range(20):
+            learner, metrics = step(learner)
+            entropy.append(float(metrics["train/entropy"]))
+        gained[log_alpha] = entropy[-1] - entropy[0]
+    assert gained[0.0] > 0.1 and abs(gained[-50.0]) < 1e-3
+
+
+def test_unused_entries_of_z_are_nothing_to_any_part_and_the_posterior_sees_the_models_state():
+    config = replace(TINY, latent_size=3, latent_unused=1.0)
+    parts, _ = parts_and_learner(config)
+    agent = rpg(TASK, config)
+    state = jax.jit(agent.init)(KEY)
+    encoder, o, a = state.learner.encoder, jnp.array([0.3, -0.2]), jnp.ones(1)
+    z = parts.prior.sample((), jnp.zeros(6), KEY)
+    assert np.array_equal(z != 0, [True, True, False])
+    s = encode(parts, state.learner.model, o).obs
+    likelihood = jax.value_and_grad(lambda z: parts.posterior.log_prob(encoder, z, s, a))
+    value, slope = likelihood(z)
+    assert np.array_equal(slope != 0, [True, True, False])
+    assert float(agent.posterior(state)(z, o, a)) == pytest.approx(float(value), rel=1e-5)
 
 
 def test_a_discrete_latents_worth_is_learned_and_chosen_by():

@@ -12,6 +12,7 @@ from rpgjax.agents.rpg_physics import RPGPhysicsConfig, rpg_physics, sharply
 from rpgjax.envs import analytic
 from rpgjax.envs.analytic.double_integrator import DoubleIntegrator
 from rpgjax.envs.object_centric import ObjectCentric
+from rpgjax.models.latent_encoder import gaussian_encoder
 from rpgjax.objectives.novelty import random_network
 
 TINY = RPGPhysicsConfig(
@@ -135,20 +136,44 @@ def test_the_critic_is_told_the_latent():
     assert 2 + 3 in widths
 
 
-def test_information_falls_to_its_floor():
-    steps = TINY.num_envs * TINY.horizon
-    agents = [
-        rpg_physics(
-            analytic.double_integrator(),
-            replace(TINY, information=10.0, information_floor=floor, weights_decay_steps=steps),
-        )
-        for floor in (1.0, 0.0)
-    ]
-    objectives = []
-    for agent in agents:
-        state, _ = jax.jit(agent.update)(agent.init(jax.random.key(0)))
-        objectives.append(float(jax.jit(agent.update)(state)[1]["train/actor_objective"]))
-    assert abs(objectives[0]) > 5 * abs(objectives[1])
+def series(metric, task, **changes):
+    """A metric of five updates."""
+    agent = rpg_physics(task, replace(TINY, **changes))
+    run = lambda k: jax.lax.scan(lambda s, _: agent.update(s), agent.init(k), None, 5)[1]  # noqa: E731
+    return np.asarray(jax.jit(run)(jax.random.key(0))[metric])
+
+
+@pytest.mark.parametrize(
+    ("weight", "floor"),
+    [
+        ("information", "information_floor"),
+        ("action_entropy", "action_entropy_floor"),
+        ("novelty_scale", "novelty_floor"),
+    ],
+)
+def test_each_weight_falls_linearly_to_its_own_floor_and_stays(weight, floor):
+    """Nothing is learned: objectives differ by the weight alone."""
+    still = {f"{part}_learning_rate": 0.0 for part in ("actor", "critic", "encoder", "novelty")}
+    none = {"information": 0.0, "action_entropy": 0.0, "novelty_scale": 0.0, "novelty_after": 0}
+    steps = {"weights_decay_steps": 2 * TINY.num_envs * TINY.horizon}
+    task = ObjectCentric(Unpaid(), lambda state: state.pipeline_state / 2.0)
+
+    def objective(**changes):
+        return series("train/actor_objective", task, **(none | still | steps | changes))
+
+    without = objective()
+    kept, falls = (objective(**{weight: 10.0, floor: left}) - without for left in (1.0, 0.2))
+    np.testing.assert_allclose(falls[1:] / kept[1:], [0.6, 0.2, 0.2, 0.2], rtol=1e-2)
+
+
+def test_a_flows_regularizers_fall_to_their_floor():
+    changes = {"head": "flow", "return_weight": 0.0, "actor_learning_rate": 0.0}
+    changes |= {"regularizer_decay_steps": 2 * TINY.num_envs * TINY.horizon}
+    task = analytic.double_integrator()
+    falls, kept = (
+        series("train/grad_norm", task, regularizer_floor=left, **changes) for left in (0.2, 1.0)
+    )
+    np.testing.assert_allclose(falls / kept, [1.0, 0.6, 0.2, 0.2, 0.2], rtol=1e-3)
 
 
 def test_information_may_be_about_the_objects_alone():
@@ -240,6 +265,54 @@ def test_novelty_draws_the_policy_to_where_it_has_not_been():
     assert np.all(metrics["train/novelty"][:13] == 0.0) and np.all(
         np.isfinite(metrics["train/novelty"])
     )
+
+
+def test_novelty_and_p_phi_see_raw_places_that_were_reached_as_sharply_as_critics():
+    task = ObjectCentric(Unpaid(), lambda state: state.pipeline_state / 2.0)
+    (watch, added), width = sharply(task, 3), task.object_features
+    config = replace(
+        TINY,
+        horizon=1,
+        episode_length=10_000,
+        novelty_scale=1.0,
+        novelty_after=0,
+        novelty_width=16,
+        information_about="objects",
+        object_frequencies=3,
+    )
+    agent = rpg_physics(task, config)
+    update = jax.jit(agent.update)
+    before, _ = update(agent.init(jax.random.key(0)))  # normalisation is no identity any more
+    after, _ = update(before)
+    assert np.all(after.rollout.episode.step_count > 0)
+    reached, known = after.rollout.episode.env_state.obs, before.memory.explorer
+    novelty = random_network(width + added, 16)
+    errors = jax.vmap(lambda o: novelty.error(known.params, watch(o[-width:])))(reached)
+    mean = (8 * float(known.spread.mean) + float(errors.sum())) / 16
+    assert float(after.memory.explorer.spread.mean) == pytest.approx(mean, rel=1e-4)
+    z, o = jnp.array([1.0, 0.0, -1.0]), reached[0]
+    encoder = gaussian_encoder(3, width + added, 0, (16,))
+    told = encoder.log_prob(after.memory.params, z, watch(o[-width:]), jnp.zeros(0))
+    assert float(agent.posterior(after)(z, o, jnp.ones(1))) == pytest.approx(float(told), rel=1e-4)
+
+
+class Leaps(Unpaid):
+    """Every step ends its episode."""
+
+    def transition(self, state, action):
+        return super().transition(state, action)._replace(done=jnp.array(True))
+
+
+@pytest.mark.parametrize("scale", [0.0, 1.0])
+def test_what_a_step_reaches_is_what_is_new_even_where_the_episode_ends(scale):
+    """Neither where it began nor where the next one begins has a slope in the action."""
+    task = ObjectCentric(Leaps(), lambda state: state.pipeline_state / 2.0)
+    nothing_else = {"discount": 0.0, "information": 0.0, "action_entropy": 0.0}
+    config = replace(TINY, horizon=1, novelty_scale=scale, novelty_after=0, **nothing_else)
+    agent = rpg_physics(task, config)
+    state, _ = jax.jit(agent.update)(agent.init(jax.random.key(0)))
+    norm = float(jax.jit(agent.update)(state)[1]["train/grad_norm"])
+    assert (norm > 0) == (scale > 0)
 
 
 def test_a_discrete_latent_has_a_size():

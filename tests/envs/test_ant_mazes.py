@@ -112,6 +112,9 @@ def test_the_ant_pushes_the_block(push):
     torso, block = state.pipeline_state.q[0], state.pipeline_state.q[15]
     assert float(block) > 0.1
     assert float(torso) < float(block) - BLOCK
+    # Its objects are the places of both.
+    q, reach = np.asarray(state.pipeline_state.q), SIDE * len(PUSH.rows) / 2
+    np.testing.assert_allclose(reach * state.obs[33:37], [*q[:2], *q[15:]], rtol=1e-4, atol=1e-4)
 
 
 def test_a_block_that_is_pushed_at_its_end_does_not_turn(push):

@@ -27,8 +27,15 @@ def test_reward_belongs_to_the_state_reached_and_the_action():
     # Only the recurrent state is carried: s itself is read off it.
     np.testing.assert_allclose(one.state.obs, same_s_other_h.state.obs)
     np.testing.assert_allclose(one.reward, same_s_other_h.reward)
-    slope = jax.jacobian(lambda a: MODEL.step(params, state, a).reward)(jnp.zeros(2))
+    # Each on its own: of the action with s' held where it is, and of s', as it is read off h.
+    flat = params | {"out": jax.tree.map(jnp.zeros_like, params["out"])}
+    slope = jax.jacobian(lambda a: MODEL.step(flat, state, a).reward)(jnp.zeros(2))
     assert np.any(slope != 0)
+
+    def reward(out):
+        return MODEL.step(params | {"out": out}, state, jnp.zeros(2)).reward
+
+    assert any(np.any(leaf != 0) for leaf in jax.tree.leaves(jax.grad(reward)(params["out"])))
 
 
 def test_gradients_reach_every_part():
