@@ -21,9 +21,9 @@ with quiet_brax():
     from brax.io import mjcf
 
 SIDE = 8.0  # of a cell, m
-HEIGHT = 1.0  # half of a wall's, m
+HEIGHT = 4.0  # of walls and block, m, and as far below the floor: nobody gets over or under them
 BLOCK = 3.8  # half of the block's side, m: cells leave it 0.2 m on each side
-BLOCK_MASS, BLOCK_DAMPING = 0.5, 2.0  # kg (the ant weighs 0.9), N s / m
+BLOCK_MASS = 1.0  # kg, which Brax's ant makes of every link on `spring` and `positional`
 NEAR = 5.0  # of the goal, m: success
 MAXIMAL = ("spring", "positional")  # links have six coordinates, and joints give way
 UNTURNABLE = 1e8  # kg m^2: a second of 1000 N m turns it by 5e-6
@@ -72,10 +72,10 @@ class AntInMaze(PipelineEnv):
     `info["truncation"]`: 1 where the ant has lain on its back for two seconds: agents do not learn from
     what follows. Evaluation goes on, as the task does.
     Collisions: torso and feet with walls, the ground and the block; the block's four corners with
-    walls. It slides on two joints with damping in place of friction, and cannot turn. Physics and its
-    numbers (gears, physics' time step, noise of the start) are those of Brax's ant on the same backend.
-    Source: the layouts of Nachum et al., 2018 (HIRO), as used by Huang et al., ICML 2023; the block's mass
-    and damping, and what collides, are ours. So are the motors, Brax's 150 N m: with HIRO's 30 the ant
+    walls. It slides on two joints without friction, as HIRO's does (`positional` slows it), and cannot turn.
+    Physics and its numbers (gears, physics' time step, noise of the start) are those of Brax's ant on the
+    same backend. Source: the layouts of Nachum et al., 2018 (HIRO), as used by Huang et al., ICML 2023; the
+    block's mass, and what collides, are ours. So are the motors, Brax's 150 N m: with HIRO's 30 the ant
     on `spring` learned to stand still.
 
     Args:
@@ -186,14 +186,14 @@ def model(maze: Maze) -> str:
             world,
             "geom",
             type="box",
-            pos=f"{x} {y} {HEIGHT}",
+            pos=f"{x} {y} 0",
             size=f"{half} {0.5 * SIDE} {HEIGHT}",
             conaffinity=str(FOOT | TORSO | CORNER),
             rgba="0.6 0.6 0.65 1",
         )
     for cell in maze.cells("b"):
         x, y = maze.middle(*map(float, cell))
-        body = ElementTree.SubElement(world, "body", name="block", pos=f"{x} {y} {HEIGHT}")
+        body = ElementTree.SubElement(world, "body", name="block", pos=f"{x} {y} 0")
         for axis in ("1 0 0", "0 1 0"):
             ElementTree.SubElement(
                 body,
@@ -202,13 +202,13 @@ def model(maze: Maze) -> str:
                 axis=axis,
                 limited="false",
                 armature="0",
-                damping=str(BLOCK_DAMPING),
+                damping="0",
             )
         ElementTree.SubElement(
             body,
             "geom",
             type="box",
-            size=f"{BLOCK} {BLOCK} {HEIGHT - 0.1}",
+            size=f"{BLOCK} {BLOCK} {HEIGHT}",
             mass=str(BLOCK_MASS),
             conaffinity=str(FOOT | TORSO),
             rgba="0.8 0.5 0.2 1",

@@ -118,6 +118,9 @@ def some_states(env: PipelineEnv, count: int) -> Any:
 @pytest.mark.usefixtures("brax_physics")
 def test_ants_that_hit_walls_and_the_block_move_as_braxs_do() -> None:
     env = copy.copy(ant_push("spring").unwrapped)
+    env.sys = env.sys.replace(
+        spring_inertia_scale=1.0
+    )  # a block that turns, as everything of Brax's
     env._n_frames = 1
     states = some_states(env, 100)
     actions = jnp.asarray(np.random.default_rng(1).uniform(-1, 1, (100, env.action_size)))
