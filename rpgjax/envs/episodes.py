@@ -37,7 +37,9 @@ class EpisodeStep(NamedTuple):
     final_observation: Array  # (obs,) reached by this step, before any reset
     reward: Array  # ()
     terminated: Array  # () bool, the task ended the episode; the value after it is 0
-    truncated: Array  # () bool, the time limit ended it; the value after it is bootstrapped
+    truncated: (
+        Array  # () bool, the time limit or a breakdown ended it; the value after it is bootstrapped
+    )
     finite: Array  # () bool, False where the step broke down; see `episodes`
     survival: Array  # () the chance that the task goes on, where the task tells it; else 1
     pace: Array  # () m/s forward, where the task tells it; else 0
@@ -75,7 +77,7 @@ def episodes(env: Env, episode_length: int, bank_size: int = 128, refresh: int =
     nothing flows from it into the past.
 
     Breakdown: where the action, or the new observation, reward or physics state is not finite,
-    `finite` is False, `reward` 0, `final_observation` the previous observation, `terminated` True
+    `finite` is False, `reward` 0, `final_observation` the previous observation, `truncated` True
     and the state a fresh reset. No cotangent then enters the task's step. One that is not finite
     inside it can still come out as NaN (0 times infinity), and whoever differentiates masks it: see
     `rpgjax.rollout`.
@@ -145,8 +147,10 @@ def episodes(env: Env, episode_length: int, bank_size: int = 128, refresh: int =
         step_count = state.step_count + 1
         limit = step_count >= episode_length
         own_limit = jnp.reshape(jnp.asarray(reached.info.get("truncation", False)) != 0, ())
-        terminated = ~finite | (done & ~own_limit)
-        truncated = ~terminated & (limit | own_limit)
+        # Physics that broke down is no end that the task knows: worth nothing, it would be worth going for
+        # where rewards are negative.
+        terminated = finite & done & ~own_limit
+        truncated = ~terminated & (limit | own_limit | ~finite)
         ended = terminated | truncated
 
         fresh, dtype = draw(bank, key), reached.reward.dtype

@@ -297,7 +297,7 @@ def test_a_broken_step_is_reported_and_replaced():
     task, bank, state = start(Walk(broken_above=0.5))
     before = observation(state)
     reached, step = task.step(bank, state, jnp.array([0.6]), jax.random.key(3))
-    assert not step.finite and step.terminated and not step.truncated
+    assert not step.finite and step.truncated and not step.terminated
     assert step.reward == 0
     np.testing.assert_array_equal(step.final_observation, before)
     assert reached.step_count == 0
