@@ -37,9 +37,7 @@ class EpisodeStep(NamedTuple):
     final_observation: Array  # (obs,) reached by this step, before any reset
     reward: Array  # ()
     terminated: Array  # () bool, the task ended the episode; the value after it is 0
-    truncated: (
-        Array  # () bool, the time limit or a breakdown ended it; the value after it is bootstrapped
-    )
+    truncated: Array  # () bool, a time limit, or a breakdown; the value after it is bootstrapped
     finite: Array  # () bool, False where the step broke down; see `episodes`
     survival: Array  # () the chance that the task goes on, where the task tells it; else 1
     pace: Array  # () m/s forward, where the task tells it; else 0
