@@ -36,7 +36,7 @@ FOLDER = Path(__file__).parent
 RUNS = Path("runs") / "push"
 SETTINGS: dict[str, Any] = {"eval_every": 800, "eval_episodes": 32}  # beside the preset
 VARIANTS: dict[str, tuple[str, int, dict[str, Any]]] = {  # labels; seeds; what differs
-    "preset": ("z one of four", 7, {}),
+    "preset": ("z one of four", 4, {}),
     "no_z": ("no z", 3, {"latent_size": 1}),
     "no_novelty": ("z one of four, nothing paid for novelty", 3, {"novelty_scale": 0.0}),
     "smooth": ("z one of four, places seen smoothly", 3, {"object_frequencies": 0}),
@@ -133,7 +133,7 @@ def main() -> None:
     """Trains what has no results yet, then reports."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("variants", nargs="*", help=f"of {', '.join(VARIANTS)}")
-    parser.add_argument("--seeds", type=int, nargs="+", help="0 to 6, or 0 to 2, by default")
+    parser.add_argument("--seeds", type=int, nargs="+", help="0 to 3, or 0 to 2, by default")
     parser.add_argument("--report", action="store_true", help="only the figure and the tables")
     arguments = parser.parse_args()
     if unknown := set(arguments.variants) - set(VARIANTS):
