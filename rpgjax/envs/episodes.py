@@ -248,6 +248,12 @@ def as_dtypes(state: State, like: State) -> State:
     return jax.tree.map(cast, state, like)
 
 
+def stepped(env: Env, state: State, action: Array) -> State:
+    """A task's step, in the dtypes of `state`, which stays as it is."""
+    # A copy, for Brax's own tasks update the metrics of the state they are given in place.
+    return as_dtypes(env.step(jax.tree.map(lambda leaf: leaf, state), action), state)
+
+
 def is_finite(state: State) -> Array:
     """Whether what a step reached, and what it paid, are numbers: of states (...), (...)."""
     return jnp.all(jnp.isfinite(state.obs), axis=-1) & jnp.isfinite(state.reward)

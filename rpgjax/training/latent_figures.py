@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rpgjax.agents.agent import AgentState, told
-from rpgjax.envs.episodes import as_dtypes, is_finite
+from rpgjax.envs.episodes import is_finite, stepped
 from rpgjax.training.evaluate import evaluation_key
 from rpgjax.types import Array
 
@@ -59,7 +59,7 @@ def play(
                 carry, action = policy.sample(carry, before.obs, key)
             else:
                 carry, action = policy.mode(carry, before.obs)
-            after = as_dtypes(run.env.step(before, action), before)
+            after = stepped(run.env, before, action)
             alive &= is_finite(after)
             after = jax.tree.map(lambda new, old: jnp.where(alive, new, old), after, before)
             seen = (place(after), before.obs, action, alive, jnp.where(alive, after.reward, 0.0))

@@ -19,7 +19,7 @@ import numpy as np
 from brax.envs import Env
 
 from rpgjax.agents.agent import Agent, AgentState
-from rpgjax.envs.episodes import as_dtypes, is_finite
+from rpgjax.envs.episodes import is_finite, stepped
 from rpgjax.training import stills
 from rpgjax.training.evaluate import evaluation_key
 from rpgjax.training.metrics import write_whole
@@ -58,7 +58,7 @@ def record(
         def step(now: tuple[Any, Any, jax.Array], _: None) -> tuple[Any, Any]:
             env_state, carry, alive = now
             carry, action = policy.mode(carry, env_state.obs)
-            after = as_dtypes(env.step(env_state, action), env_state)
+            after = stepped(env, env_state, action)
             pose = getattr(after.pipeline_state, "x", None)
             links = None if pose is None else (pose.pos, pose.rot)
             shown = alive & is_finite(after)

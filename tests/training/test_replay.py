@@ -91,3 +91,20 @@ def test_recording_ends_where_the_episode_does():
     assert len(episode.reward) == int(episode.observation[0, 1])
     assert (episode.reward < 1000).all()
     assert episode.observation.shape == (len(episode.reward), 2)
+
+
+class InPlace(Line):
+    """Writes a number into the metrics of the state that it is given, as Brax's own tasks do."""
+
+    def reset(self, rng):
+        return super().reset(rng).replace(metrics={"paid": jnp.zeros(())})
+
+    def step(self, state, action):
+        state.metrics.update(paid=1.0)
+        return super().step(state, action)
+
+
+def test_tasks_that_write_into_the_state_they_are_given_can_be_recorded():
+    agent = toy_agent()
+    episode = record(agent, InPlace(6), agent.init(jax.random.key(0)), 100)
+    assert 1 <= len(episode.reward) <= 6
