@@ -135,11 +135,10 @@ def episodes(env: Env, episode_length: int, bank_size: int = 128, refresh: int =
         usable = jnp.all(jnp.isfinite(action))
         # Known before the step, so the step itself can be kept clean (forward and backward).
         safe_action = jnp.where(usable, action, jnp.zeros_like(action))
-        # A copy, for Brax's own tasks update the metrics of the state they are given in place.
         with full_precision():
-            stepped = env.step(jax.tree.map(lambda leaf: leaf, previous), safe_action)
-        done = jnp.reshape(jnp.asarray(stepped.done) != 0, ())
-        reached = _conform(stepped, previous, task)
+            after = _step_a_copy(env, previous, safe_action)
+        done = jnp.reshape(jnp.asarray(after.done) != 0, ())
+        reached = _conform(after, previous, task)
 
         finite = usable & _stays_finite(previous, reached)
         step_count = state.step_count + 1
@@ -250,8 +249,12 @@ def as_dtypes(state: State, like: State) -> State:
 
 def stepped(env: Env, state: State, action: Array) -> State:
     """A task's step, in the dtypes of `state`, which stays as it is."""
-    # A copy, for Brax's own tasks update the metrics of the state they are given in place.
-    return as_dtypes(env.step(jax.tree.map(lambda leaf: leaf, state), action), state)
+    return as_dtypes(_step_a_copy(env, state, action), state)
+
+
+def _step_a_copy(env: Env, state: State, action: Array) -> State:
+    """The task's own step: Brax's tasks update the metrics of the state that they are given in place."""
+    return env.step(jax.tree.map(lambda leaf: leaf, state), action)
 
 
 def is_finite(state: State) -> Array:

@@ -143,11 +143,11 @@ def draw(run: "Run", path: Path, episodes: int = EPISODES) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    z = drawn(run, run.state, episodes)
-    shares = np.mean(z, axis=0) if is_discrete(z) else None
-    if shares is not None:
-        z = np.eye(len(shares), dtype=z.dtype)[np.arange(episodes) % len(shares)]
-    played = play(run, run.state, episodes, z=None if shares is None else z)
+    z, shares, each = drawn(run, run.state, episodes), None, None
+    if is_discrete(z):
+        shares = np.mean(z, axis=0)
+        each = np.eye(len(shares), dtype=z.dtype)[np.arange(episodes) % len(shares)]
+    played = play(run, run.state, episodes, z=each)
     known = run.agent.posterior is not None
     order = np.lexsort(played.z.T) if known else np.arange(episodes)
     played = Played(*(array[order] for array in played))
