@@ -1,6 +1,7 @@
 """How good a policy is: returns of whole episodes, each counted up to its first end."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -8,7 +9,7 @@ import jax.numpy as jnp
 from brax.envs import Env
 
 from rpgjax.agents.agent import Agent, AgentState
-from rpgjax.envs.episodes import as_dtypes, is_finite
+from rpgjax.envs.episodes import is_finite, stepped
 from rpgjax.types import Array, Key, Metrics
 
 _EVALUATION_STREAM = 0x45564C  # keeps evaluation keys apart from every key that training derives
@@ -85,7 +86,7 @@ def evaluator(
             mode_carry, sample_carry, action = jax.vmap(act)(
                 states, now.mode_carry, now.sample_carry, now.state.obs, split[:, 0]
             )
-            state = as_dtypes(jax.vmap(jax.vmap(jax.vmap(env.step)))(now.state, action), now.state)
+            state = jax.vmap(jax.vmap(jax.vmap(partial(stepped, env))))(now.state, action)
             finite = is_finite(state)
             counted = now.alive & finite
             return _Episodes(
