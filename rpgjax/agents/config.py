@@ -45,8 +45,8 @@ class ShortHorizonConfig:
     horizon_rate: NonNegative = 0.2  # of AHAC's multipliers and of its horizon
     critic_passes: Count = 8  # passes over the window's samples in an update
     critic_minibatches: Count = 4  # minibatches in a pass
-    bank_size: Count = 128  # pre-sampled reset states
-    revisits: Number = 0  # visited states that join them in an update: episodes start there, too
+    bank_size: Count = 128  # first states of episodes, drawn in advance
+    archive_size: Number = 0  # of these: visited states, spread over where objects have been
     training_length: Number = 0  # of training's episodes; 0: episode_length, which evaluation has
 
 
@@ -70,11 +70,6 @@ def check(config: ShortHorizonConfig) -> None:
     """Raises ValueError, in one line, where a field cannot be so, or some cannot work together."""
     check_fields(config)
     samples = config.num_envs * config.horizon
-    if config.revisits > min(config.num_envs, config.bank_size):
-        raise ValueError(
-            f"revisits ({config.revisits}) must not exceed num_envs ({config.num_envs}) "
-            f"or bank_size ({config.bank_size})"
-        )
     if samples % config.critic_minibatches:
         raise ValueError(
             f"num_envs * horizon = {samples} can't be cut into {config.critic_minibatches} minibatches"

@@ -37,7 +37,7 @@ from rpgjax.agents.short_horizon import (
     training_episodes,
 )
 from rpgjax.envs.episodes import Episodes
-from rpgjax.envs.object_centric import waves
+from rpgjax.envs.object_centric import places, waves
 from rpgjax.models.latent_encoder import categorical_encoder, gaussian_encoder
 from rpgjax.models.networks import critic_network
 from rpgjax.objectives.bound import Weights, score_function, step_terms
@@ -177,11 +177,6 @@ def rpg_physics(
         """What novelty sees of observations (..., obs): of a task with objects, where these are."""
         return watch(observation[..., -features:])
 
-    def unknown(memory: Learner, observations: Array) -> Array:
-        """How new observations (B, obs) are: where it is worth to start again."""
-        known = memory.explorer.params
-        return jax.vmap(partial(novelty.error, known))(new(observations))
-
     def bound(memory: Learner, view: View) -> Array:
         window, explorer = view.window, memory.explorer
         reward = window.reward
@@ -252,7 +247,6 @@ def rpg_physics(
         value_inputs=values,
         value_input=lambda observation, window: judged(observation, window.latent),
         adopt=adopt,
-        worth=unknown if explores else None,
     )
 
     def posterior(state: ShortHorizonState) -> Posterior:
@@ -330,15 +324,13 @@ def sharply(env: Env, frequencies: int) -> tuple[Callable[[Array], Array], int]:
     """
     if not frequencies:
         return lambda observation: observation, 0
-    features, count = getattr(env, "object_features", 0), getattr(env, "object_coordinates", 0)
-    if not features:
-        raise ValueError("object_frequencies wants a task with objects (ObjectCentric)")
+    place = places(env, "object_frequencies")
 
     def watch(observation: Array) -> Array:
-        x = observation[..., -features:][..., :count]
-        return jnp.concatenate([observation, *waves(x, range(1, 1 + frequencies))], axis=-1)
+        sharp = waves(place(observation), range(1, 1 + frequencies))
+        return jnp.concatenate([observation, *sharp], axis=-1)
 
-    return watch, 2 * frequencies * count
+    return watch, 2 * frequencies * env.object_coordinates
 
 
 def objects(

@@ -26,7 +26,7 @@ from rpgjax.agents.agent import (
 )
 from rpgjax.agents.config import ShortHorizonConfig, check, optimizer
 from rpgjax.agents.critic import Samples, fit_critics
-from rpgjax.envs.episodes import Bank, Episodes, EpisodeState, episodes, revisit
+from rpgjax.envs.episodes import Episodes, EpisodeState, episodes
 from rpgjax.models.networks import critic_network
 from rpgjax.objectives.returns import lambda_return, window_objective
 from rpgjax.physics.adaptive_horizon import (
@@ -64,8 +64,6 @@ class Variant(NamedTuple):
     value_inputs: int  # what the critics see of a state: its width,
     value_input: Callable[[Array, Transition], Array] = lambda observation, window: observation
     adopt: Callable[[Params, Params, View], Params] = lambda actor, critic, view: actor
-    # How much it is worth to start again at observations (B, obs), (B,); None: nobody can say.
-    worth: Callable[[Memory, Array], Array] | None = None
 
 
 class ShortHorizonState(NamedTuple):
@@ -95,7 +93,12 @@ class Probes(NamedTuple):
 def training_episodes(env: Env, config: ShortHorizonConfig) -> Episodes:
     """The task as training runs it; refuses settings that cannot be (`check`) before anything is built."""
     check(config)
-    return episodes(env, config.training_length or config.episode_length, config.bank_size)
+    return episodes(
+        env,
+        config.training_length or config.episode_length,
+        config.bank_size,
+        archive_size=config.archive_size,
+    )
 
 
 def short_horizon(world: Episodes, config: ShortHorizonConfig, variant: Variant) -> Agent:
@@ -230,15 +233,6 @@ def short_horizon(world: Episodes, config: ShortHorizonConfig, variant: Variant)
             config.critic_minibatches,
         )
 
-    def again(bank: Bank, memory: Memory, reached: EpisodeState, key: Key) -> Bank:
-        """First states, with some of those where the episodes stand now."""
-        worth_key, place_key = jax.random.split(key)
-        if variant.worth is None:
-            worth = jax.random.uniform(worth_key, (config.num_envs,))
-        else:
-            worth = variant.worth(memory, reached.env_state.obs)
-        return revisit(bank, reached, worth, config.revisits, place_key)
-
     def update(state: ShortHorizonState) -> tuple[ShortHorizonState, Metrics]:
         key, roll_key, penalty_key, critic_key, bank_key = jax.random.split(state.key, 5)
 
@@ -259,9 +253,7 @@ def short_horizon(world: Episodes, config: ShortHorizonConfig, variant: Variant)
         memory, learned = variant.update_memory(
             state.memory, look(state, window), jax.random.fold_in(penalty_key, 1)
         )
-        bank = world.refresh_bank(rollout.bank, bank_key)
-        if config.revisits:
-            bank = again(bank, memory, rollout.episode, jax.random.fold_in(bank_key, 1))
+        bank = world.archive(world.refresh_bank(rollout.bank, bank_key), rollout.episode)
         horizon = state.adaptive_horizon
         if horizon is not None:
             metrics["train/horizon"] = horizon.steps

@@ -13,13 +13,14 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from rpgjax.envs.object_centric import places
 from rpgjax.envs.quiet import quiet_brax
 from rpgjax.types import Array, Key
 
 with quiet_brax():
     from brax.envs import Env, State
 
-Bank = State  # fresh first states, leaves (bank, ...)
+Bank = State  # first states, leaves (bank, ...): those of the archive, then fresh ones
 LEAST_STD = 1e-6  # of observations, where the task says nothing: Brax's
 
 
@@ -49,7 +50,8 @@ class Episodes(NamedTuple):
     observation_size: int
     action_size: int
     sample_bank: Callable[[Key], Bank]  # bank_size first states
-    refresh_bank: Callable[[Bank, Key], Bank]  # replaces a few random entries
+    refresh_bank: Callable[[Bank, Key], Bank]  # replaces a few random fresh entries
+    archive: Callable[[Bank, EpisodeState], Bank]  # takes in where episodes stand, (B, ...)
     reset: Callable[[Bank, Key], EpisodeState]  # one random entry, step_count 0
     desynchronise: Callable[[EpisodeState, Key], EpisodeState]  # random step_count
     step: Callable[[Bank, EpisodeState, Array, Key], tuple[EpisodeState, EpisodeStep]]
@@ -61,7 +63,9 @@ def observation(state: EpisodeState) -> Array:
     return state.env_state.obs
 
 
-def episodes(env: Env, episode_length: int, bank_size: int = 128, refresh: int = 4) -> Episodes:
+def episodes(
+    env: Env, episode_length: int, bank_size: int = 128, refresh: int = 4, archive_size: int = 0
+) -> Episodes:
     """Turns any Brax `Env` into differentiable episodes with automatic resets.
 
     The task needs nothing special: `done` may be bool, int or float, `info` and `metrics` may hold
@@ -85,10 +89,12 @@ def episodes(env: Env, episode_length: int, bank_size: int = 128, refresh: int =
         episode_length: steps after which an episode is truncated.
         bank_size: number of first states kept.
         refresh: number of them replaced by each `refresh_bank`, at most all.
+        archive_size: number of them that are visited states, as `archive` takes them in; see `covering`.
 
     Raises:
-        ValueError: if a size is not positive, the observation is not one vector, or (when traced)
-            `step` changes the structure or shapes of the state.
+        ValueError: if a size is not positive, the archive leaves no fresh state or the task has no
+            objects to spread it by, the observation is not one vector, or (when traced) `step` changes
+            the structure or shapes of the state.
     """
     if episode_length < 1 or bank_size < 1 or refresh < 0:
         raise ValueError(
@@ -97,7 +103,12 @@ def episodes(env: Env, episode_length: int, bank_size: int = 128, refresh: int =
         )
     # By default accelerators multiply matrices with 7 or 10 bits of mantissa: too few for physics.
     full_precision = partial(jax.default_matmul_precision, "highest")
-    refresh = min(refresh, bank_size)
+    if not 0 <= archive_size < bank_size:
+        raise ValueError(
+            f"archive_size ({archive_size}) must not be negative and leave one of bank_size ({bank_size})"
+        )
+    refresh = min(refresh, bank_size - archive_size)
+    place = places(env, "archive_size") if archive_size else None
     task = type(env.unwrapped).__name__
     observed = jax.eval_shape(env.reset, jax.random.key(0)).obs
     if len(getattr(observed, "shape", ())) != 1:
@@ -114,7 +125,18 @@ def episodes(env: Env, episode_length: int, bank_size: int = 128, refresh: int =
         if refresh == 0:
             return bank
         where_key, reset_key = jax.random.split(key)
-        return _exchange(bank, sample(jax.random.split(reset_key, refresh)), where_key)
+        states = sample(jax.random.split(reset_key, refresh))
+        fresh = bank_size - archive_size
+        where = archive_size + jax.random.choice(where_key, fresh, (refresh,), replace=False)
+        return jax.tree.map(lambda old, new: old.at[where].set(new), bank, states)
+
+    def archive(bank: Bank, reached: EpisodeState) -> Bank:
+        if place is None:
+            return bank
+        kept = jax.tree.map(lambda leaf: leaf[:archive_size], bank)
+        both = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), kept, reached.env_state)
+        stay = covering(place(both.obs), archive_size)
+        return jax.tree.map(lambda old, new: old.at[:archive_size].set(new[stay]), bank, both)
 
     def draw(bank: Bank, key: Key) -> State:
         index = jax.random.randint(key, (), 0, bank_size)
@@ -169,6 +191,7 @@ def episodes(env: Env, episode_length: int, bank_size: int = 128, refresh: int =
         action_size=int(env.action_size),
         sample_bank=sample_bank,
         refresh_bank=refresh_bank,
+        archive=archive,
         reset=reset,
         desynchronise=desynchronise,
         step=step,
@@ -176,25 +199,16 @@ def episodes(env: Env, episode_length: int, bank_size: int = 128, refresh: int =
     )
 
 
-def revisit(bank: Bank, reached: EpisodeState, worth: Array, count: int, key: Key) -> Bank:
-    """Makes visited states first states: the `count` that are worth most replace random entries.
+def covering(points: Array, count: int) -> Array:
+    """Which of some points (n, d), in the order of their age, cover most: (count,), in that order.
 
-    Args:
-        bank: first states, leaves (bank, ...).
-        reached: where a batch of episodes stands, leaves (B, ...).
-        worth: of each of these, (B,).
-        count: how many, at most B and the bank's size.
-        key: for the places that they take.
+    Out go those that have a newer one nearest: where many come, few are kept, the newest. What was reached
+    once stays, however seldom anybody comes there again.
     """
-    _, best = jax.lax.top_k(worth, count)
-    return _exchange(bank, jax.tree.map(lambda leaf: leaf[best], reached.env_state), key)
-
-
-def _exchange(bank: Bank, states: State, key: Key) -> Bank:
-    """Replaces random entries by `states`, leaves (n, ...)."""
-    size, count = bank.obs.shape[0], states.obs.shape[0]
-    where = jax.random.choice(key, size, (count,), replace=False)
-    return jax.tree.map(lambda old, new: old.at[where].set(new), bank, states)
+    age = jnp.arange(points.shape[0])
+    apart = jnp.sum((points[:, None] - points[None]) ** 2, axis=-1)
+    to_newer = jnp.min(jnp.where(age[:, None] < age[None], apart, jnp.inf), axis=1)
+    return jnp.sort(jax.lax.top_k(to_newer, count)[1])
 
 
 def _as_arrays(state: State) -> State:

@@ -23,6 +23,18 @@ def positional_features(x: Array, frequencies: int = FREQUENCIES) -> Array:
     return jnp.concatenate([x, *waves(x, range(frequencies))])
 
 
+def places(env: Env, wanted_by: str) -> Callable[[Array], Array]:
+    """Where a task's objects are, (..., n), of its observations (..., obs).
+
+    Raises:
+        ValueError: it has none; `wanted_by` says which setting asks.
+    """
+    features, count = getattr(env, "object_features", 0), getattr(env, "object_coordinates", 0)
+    if not features:
+        raise ValueError(f"{wanted_by} wants a task with objects (ObjectCentric)")
+    return lambda observation: observation[..., -features:][..., :count]
+
+
 def waves(x: Array, octaves: range) -> list[Array]:
     """sin 2^i x, cos 2^i x for each octave i, in the shape of x."""
     return [wave(2.0**i * x) for i in octaves for wave in (jnp.sin, jnp.cos)]

@@ -12,6 +12,7 @@ from rpgjax.agents import AGENTS
 from rpgjax.agents.config import check
 from rpgjax.agents.flow_regularizers import decisions
 from rpgjax.envs import analytic
+from rpgjax.envs.object_centric import ObjectCentric
 from rpgjax.presets import LEARNED
 from rpgjax.rollout import Transition
 
@@ -180,16 +181,17 @@ def test_a_bonus_and_a_scale_train_as_if_the_task_paid_so():
 
 
 def test_training_starts_again_where_it_has_been():
-    def kept(revisits):
-        """How many of the states where episodes stand are among the first states."""
-        state, _ = train(make("shac", revisits=revisits), 1)
-        reached = state.rollout.episode.env_state.obs[state.rollout.episode.step_count > 0]
-        return np.sum(np.all(reached[:, None] == state.rollout.bank.obs[None], axis=-1)), state
+    task = ObjectCentric(analytic.double_integrator(), lambda state: state.pipeline_state)
 
-    for revisits in (0, 3):
-        count, state = kept(revisits)
+    def kept(size):
+        """Which of the first states are states where episodes stand."""
+        state, _ = train(make("shac", task, archive_size=size, bank_size=64), 1)
         assert np.all(state.rollout.episode.step_count > 0), "or more are there than were put there"
-        assert count == revisits
+        reached = state.rollout.episode.env_state.obs
+        return np.any(np.all(reached[:, None] == state.rollout.bank.obs[None], axis=-1), axis=0)
+
+    assert not np.any(kept(0))
+    assert np.sum(kept(32)[:32]) >= 1 and not np.any(kept(32)[32:])
 
 
 def test_training_can_have_shorter_episodes():
@@ -274,10 +276,8 @@ def test_impossible_settings_are_refused_in_one_line():
         check(replace(config, num_envs=3, horizon=3))
     with pytest.raises(ValueError, match="at least 1"):
         check(replace(config, horizon=0))
-    with pytest.raises(ValueError, match="revisits \\(9\\) must not exceed num_envs"):
-        check(replace(config, num_envs=8, horizon=4, revisits=9))
-    with pytest.raises(ValueError, match="revisits \\(9\\) must not exceed num_envs"):
-        make("shac", revisits=9)  # before anything is built
+    with pytest.raises(ValueError, match="archive_size \\(8\\) must not be negative and leave one"):
+        make("shac", archive_size=8)
     with pytest.raises(ValueError, match="critic_minibatches must be at least 1"):
         check(replace(config, critic_minibatches=0))
     zeros = {"learning_rate_decay_steps": 0, "regularizer_decay_steps": 0, "max_grad_norm": 0.0}

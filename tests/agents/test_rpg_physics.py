@@ -241,21 +241,6 @@ def reach(**changes):
     return float(far[-50:].mean()), state, metrics
 
 
-def test_training_starts_again_where_it_is_new():
-    task = ObjectCentric(Unpaid(), lambda state: state.pipeline_state / 4.0)
-    config = replace(TINY, num_envs=16, novelty_scale=1.0, novelty_width=32, revisits=2)
-    agent = rpg_physics(task, config)
-    before = jax.jit(agent.init)(jax.random.key(0))
-    after, _ = jax.jit(agent.update)(before)
-    novelty = random_network(task.object_features, 32)
-    reached = after.rollout.episode.env_state.obs
-    known = after.memory.explorer.params
-    errors = jax.vmap(lambda o: novelty.error(known, o[-task.object_features :]))(reached)
-    there = np.any(np.all(reached[:, None] == after.rollout.bank.obs[None], axis=-1), axis=1)
-    assert there.sum() == 2
-    assert set(np.flatnonzero(there)) == set(np.argsort(errors)[-2:].tolist())
-
-
 def test_novelty_draws_the_policy_to_where_it_has_not_been():
     near, state, _ = reach()
     assert state.memory.explorer is None, "nobody pays for what is not asked for"

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rpgjax.envs.episodes import EpisodeState, episodes, observation, revisit
+from rpgjax.envs.episodes import EpisodeState, covering, episodes, observation
+from rpgjax.envs.object_centric import ObjectCentric
 from rpgjax.envs.quiet import quiet_brax
 from rpgjax.envs.registry import make
 
@@ -126,21 +127,41 @@ def test_refresh_replaces_a_few_entries():
     np.testing.assert_array_equal(untouched.obs, bank.obs)
 
 
-def test_the_visited_states_that_are_worth_most_become_first_states():
-    task, bank, _ = start(FINITE())
-    states = jax.vmap(task.reset, (None, 0))(bank, jax.random.split(jax.random.key(3), 4))
-    actions = jnp.linspace(0.5, 0.8, 4)[:, None]
+def test_of_places_those_stay_that_have_no_newer_one_near():
+    #                     old ->                                  new
+    places = jnp.array([[0.0, 0.0], [5.0, 0.0], [0.1, 0.0], [9.0, 3.0], [5.0, 0.2], [0.0, 0.15]])
+    # To the nearest newer: 0.1, 0.2, 0.18, 4.9, 5.0, nobody.
+    for count, stay in ((5, [1, 2, 3, 4, 5]), (4, [1, 3, 4, 5]), (3, [3, 4, 5]), (2, [4, 5])):
+        np.testing.assert_array_equal(covering(places, count), stay)
+
+
+def test_an_archive_covers_where_episodes_have_been_and_leaves_the_fresh_states_alone():
+    place = ObjectCentric(FINITE(), lambda state: state.pipeline_state, frequencies=0)
+    task, bank, _ = start(place, archive_size=6, refresh=99)
+    fresh = task.refresh_bank(bank, jax.random.key(5))
+    changed = np.any(np.asarray(fresh.obs != bank.obs), axis=1)
+    np.testing.assert_array_equal(changed, np.arange(16) >= 6)
+    states = jax.vmap(task.reset, (None, 0))(bank, jax.random.split(jax.random.key(3), 3))
     step = jax.vmap(lambda s, a: task.step(bank, s, a, jax.random.key(4))[0])
-    states = step(states, actions)
-    worth = jnp.array([0.0, 3.0, -jnp.inf, 2.0])
-    new = revisit(bank, states, worth, 2, jax.random.key(5))
-    changed = np.flatnonzero(np.any(np.asarray(new.obs != bank.obs), axis=1))
-    best = states.env_state.obs[jnp.array([1, 3])]
-    np.testing.assert_array_equal(np.sort(new.obs[changed], axis=0), np.sort(best, axis=0))
-    keys = jax.random.key_data(new.info["key"]) != jax.random.key_data(bank.info["key"])
-    np.testing.assert_array_equal(np.flatnonzero(np.any(np.asarray(keys), axis=1)), changed)
-    other = revisit(bank, states, worth, 2, jax.random.key(6))
-    assert np.any(np.asarray(new.obs != other.obs)), "the key says where"
+    been = [np.asarray(bank.pipeline_state[:6, 0])]
+    for push in (0.8, 0.8, 0.8, 0.9, 0.9, 0.9):  # near 1.7 in the end, where all of them crowd
+        states = step(states, push + jnp.array([0.0, 0.01, 0.02])[:, None])
+        kept = task.archive(bank, states)
+        np.testing.assert_array_equal(kept.obs[6:], bank.obs[6:])
+        bank = kept
+        been.append(np.asarray(states.env_state.pipeline_state[:, 0]))
+    place = np.asarray(bank.pipeline_state[:6, 0])
+    assert np.all(np.isin(place, np.concatenate(been)))
+    assert place[-1] == been[-1][-1], "the newest is there"
+    assert np.min(place) < 0.4 and np.sum(place > 1.5) <= 3, "where all come few are kept"
+    np.testing.assert_allclose(bank.obs[:, 0], 0.01 * bank.pipeline_state[:, 0], rtol=1e-5)
+
+
+def test_an_archive_wants_objects_and_room():
+    with pytest.raises(ValueError, match="archive_size wants a task with objects"):
+        episodes(FINITE(), LENGTH, 16, archive_size=8)
+    with pytest.raises(ValueError, match=r"archive_size \(16\) must not be negative and leave one"):
+        episodes(FINITE(), LENGTH, 16, archive_size=16)
 
 
 def test_the_time_limit_truncates_at_episode_length_and_is_no_termination():
