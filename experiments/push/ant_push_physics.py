@@ -5,8 +5,9 @@ python experiments/push/ant_push_physics.py no_z --seeds 0 1   these runs
 python experiments/push/ant_push_physics.py --report           only the figure and the tables
 
 RPG through physics (`rpg_physics`) with a flow, z one of four by soft Q, told from where ant and block
-are, and novelty of these; and the same without one of the three. Each seed is a run of its own in
-runs/push, which goes on where it was stopped. In the end each plays 256 episodes, and 128 with each z.
+are, novelty of these, and an archive of states to start from; and the same without one of these. Each seed is
+a run of its own in runs/push, which goes on where it was stopped. In the end each plays 256 episodes, and
+128 with each z.
 """
 
 import argparse
@@ -37,6 +38,7 @@ RUNS = Path("runs") / "push"
 SETTINGS: dict[str, Any] = {"eval_every": 800, "eval_episodes": 32}  # beside the preset
 VARIANTS: dict[str, tuple[str, int, dict[str, Any]]] = {  # labels; seeds; what differs
     "preset": ("z one of four", 4, {}),
+    "no_archive": ("z one of four, episodes start where the task starts", 3, {"archive_size": 0}),
     "no_z": ("no z", 3, {"latent_size": 1}),
     "no_novelty": ("z one of four, nothing paid for novelty", 3, {"novelty_scale": 0.0}),
     "smooth": ("z one of four, places seen smoothly", 3, {"object_frequencies": 0}),
