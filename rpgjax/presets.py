@@ -24,7 +24,12 @@ ANT: dict[str, Any] = SHORT | {
 # ago too: the way around is learned from its end, also when nobody takes it from the start any more. A step
 # is two of Brax's ant's: windows of 16 are as long as Ant's of 32, and ants learn to walk in them late or
 # not at all, in windows of 8, of half as many environments, after 0.1M steps.
-ANT_MAZE: dict[str, Any] = ANT | {
+# Of a policy with a latent: a flow, z one of four, drawn by what it is worth and told from where ant and
+# block are. Latents are paid to differ, kept all four, and what is new is paid for, until ants walk and the
+# best is chosen; what is left of the steps is for walking the way well, with rates that are nearly nothing
+# in the end. Where all that sees places sees them smoothly, nothing is new a few metres further on, and ants
+# go straight ahead and shut AntPush's gap with the block.
+ANT_MAZES: dict[str, Any] = ANT | {
     "num_envs": 16,
     "horizon": 8,
     "episode_length": 400,
@@ -36,13 +41,9 @@ ANT_MAZE: dict[str, Any] = ANT | {
     "reward_scale": 0.1,
     "actor_lambda": 0.95,
     "critic_learning_rate": 2e-3,
-}
-# Of a policy with a latent: a flow, z one of four, drawn by what it is worth and told from where ant and
-# block are. Latents are paid to differ, kept all four, and what is new is paid for, until ants walk and the
-# best is chosen; what is left of the steps is for pushing the block well, with rates that are nearly nothing
-# in the end. Where all that sees places sees them smoothly, nothing is new a few metres further on, and ants
-# go straight ahead and shut the gap with the block.
-ANT_PUSH: dict[str, Any] = ANT_MAZE | {
+    "learning_rate_floor": 0.02,
+    "learning_rate_decay_steps": 1_000_000,
+    "regularizer_decay_steps": 400_000,
     "head": "flow",
     "latent": "discrete",
     "latent_size": 4,
@@ -57,9 +58,6 @@ ANT_PUSH: dict[str, Any] = ANT_MAZE | {
     "novelty_scale": 2.0,
     "novelty_floor": 0.0,
     "weights_decay_steps": 600_000,
-    "regularizer_decay_steps": 400_000,
-    "learning_rate_floor": 0.02,
-    "learning_rate_decay_steps": 1_000_000,
     "object_frequencies": 5,
 }
 # What differs from an agent's defaults on a task, for every algorithm that has the field.
@@ -122,8 +120,8 @@ TASKS: dict[str, dict[str, Any]] = {
     },
     "gap_maze": {"episode_length": 50},
     "block_push": {"episode_length": 60},
-    "ant_push": ANT_PUSH,
-    "ant_maze": ANT_MAZE,
+    "ant_push": ANT_MAZES,
+    "ant_maze": ANT_MAZES,
 }
 # What differs from these on compliant contact, alone or behind another backend's steps.
 COMPLIANT: dict[str, dict[str, Any]] = {
@@ -160,6 +158,7 @@ UPDATES: dict[str, int] = {
     "pusher": 800,
     "two_routes": 400,
     "ant_push": 7813,  # 1M environment steps
+    "ant_maze": 7813,
 }
 COMPLIANT_UPDATES: dict[str, int] = {
     "halfcheetah": 2000,

@@ -1,8 +1,8 @@
-"""AntPush through the simulator: does the ant find the way around the block, and what finds it?
+"""AntPush and AntMaze through the simulator: do ants find the way around, and what finds it?
 
-python experiments/push/ant_push_physics.py                    what has no results yet
-python experiments/push/ant_push_physics.py no_z --seeds 0 1   these runs
-python experiments/push/ant_push_physics.py --report           only the figure and the tables
+python experiments/push/ant_mazes.py                    what has no results yet
+python experiments/push/ant_mazes.py no_z --seeds 0 1   these runs
+python experiments/push/ant_mazes.py --report           only the figure and the tables
 
 RPG through physics (`rpg_physics`) with a flow, z one of four by soft Q, told from where ant and block
 are, novelty of these, and an archive of states to start from; and the same without one of these. Each seed is
@@ -13,7 +13,7 @@ a run of its own in runs/push, which goes on where it was stopped. In the end ea
 import argparse
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -36,12 +36,25 @@ from rpgjax.types import Array
 FOLDER = Path(__file__).parent
 RUNS = Path("runs") / "push"
 SETTINGS: dict[str, Any] = {"eval_every": 800, "eval_episodes": 32}  # beside the preset
-VARIANTS: dict[str, tuple[str, int, dict[str, Any]]] = {  # labels; seeds; what differs
-    "preset": ("z one of four", 4, {}),
-    "no_archive": ("z one of four, episodes start where the task starts", 3, {"archive_size": 0}),
-    "no_z": ("no z", 3, {"latent_size": 1}),
-    "no_novelty": ("z one of four, nothing paid for novelty", 3, {"novelty_scale": 0.0}),
-    "smooth": ("z one of four, places seen smoothly", 3, {"object_frequencies": 0}),
+TASKS = {"ant_push": "AntPush", "ant_maze": "AntMaze"}
+
+
+class Variant(NamedTuple):
+    """What is run, and how it is called."""
+
+    label: str
+    seeds: int
+    differs: dict[str, Any]  # from the preset
+    task: str = "ant_push"
+
+
+VARIANTS = {
+    "preset": Variant("z one of four", 4, {}),
+    "no_archive": Variant("every episode from the task's start", 3, {"archive_size": 0}),
+    "no_z": Variant("no z", 3, {"latent_size": 1}),
+    "no_novelty": Variant("nothing paid for novelty", 3, {"novelty_scale": 0.0}),
+    "smooth": Variant("places seen smoothly", 3, {"object_frequencies": 0}),
+    "maze": Variant("z one of four", 3, {}, "ant_maze"),
 }
 EPISODES, EACH = 256, 128  # in the end, and with each z
 PAPER = 0.73  # success after 1M environment steps, Huang et al., ICML 2023
@@ -55,8 +68,9 @@ def results(name: str, seed: int | str) -> Path:
 
 def train(name: str, seed: int) -> None:
     """Trains a seed, or goes on with it, and writes its results."""
-    settings = SETTINGS | VARIANTS[name][2] | {"seed": seed}
-    run = one_seed(RUNS / f"ant_push-{name}-seed{seed}", "rpg_physics", "ant_push", settings)
+    variant = VARIANTS[name]
+    settings = SETTINGS | variant.differs | {"seed": seed}
+    run = one_seed(RUNS / f"ants-{name}-seed{seed}", "rpg_physics", variant.task, settings)
     rows = [row for row in run.rows[0] if "eval/success" in row]
     curves = {key: [row[f"eval/{key}"] for row in rows] for key in CURVES}
     curves["env_steps"] = [row["env_steps"] for row in rows]
@@ -88,22 +102,24 @@ def each_z(run: Run) -> dict[str, list[float]]:
 def table() -> str:
     """Markdown: the end of training, and what each z comes to."""
     lines = [
-        "| policy | seeds | environment steps | success, deterministic | sampled "
+        "| task | policy | seeds | environment steps | success, deterministic | sampled "
         "| return, deterministic | sampled | minutes |",
-        "|---" * 8 + "|",
+        "|---" * 9 + "|",
     ]
-    for name, (label, *_) in VARIANTS.items():
+    for name, variant in VARIANTS.items():
         if seeds := read_seeds(results(name, "*")):
-            lines.append(f"| {label} | {ends(seeds)} |")
+            lines.append(f"| {TASKS[variant.task]} | {variant.label} | {ends(seeds)} |")
     lines += [
         "",
-        "| seed | how often each z is drawn | success with it, deterministic |",
-        "|---" * 3 + "|",
+        "| task | seed | how often each z is drawn | success with it, deterministic |",
+        "|---" * 4 + "|",
     ]
-    for seed in read_seeds(results("preset", "*")):
-        cells = (seed["each_z"][key] for key in ("drawn", "success"))
-        row = (" ".join(f"{share:.2f}" for share in cell) for cell in cells)
-        lines.append(f"| {seed['settings']['seed']} | {' | '.join(row)} |")
+    for name in ("preset", "maze"):
+        for seed in read_seeds(results(name, "*")):
+            cells = (seed["each_z"][key] for key in ("drawn", "success"))
+            row = (" ".join(f"{share:.2f}" for share in cell) for cell in cells)
+            task = TASKS[VARIANTS[name].task]
+            lines.append(f"| {task} | {seed['settings']['seed']} | {' | '.join(row)} |")
     return "\n".join(lines)
 
 
@@ -117,18 +133,21 @@ def ends(seeds: list[dict[str, Any]]) -> str:
 
 
 def draw() -> None:
-    """Success of the deterministic policy over steps, a line for each seed."""
-    figure, axis = plt.subplots(figsize=(6, 4), layout="constrained")
-    for index, (name, (label, *_)) in enumerate(VARIANTS.items()):
-        for number, seed in enumerate(read_seeds(results(name, "*"))):
-            steps = np.array(seed["env_steps"]) / 1e6
-            shown = None if number else label
-            axis.plot(steps, seed["success"], color=f"C{index}", alpha=0.8, label=shown)
-    axis.axhline(PAPER, color="gray", linestyle="--", label="the paper's, after 1M")
-    axis.set(xlabel="environment steps (millions)", ylabel="success", ylim=(-0.02, 1.02))
-    axis.grid(alpha=0.3)
-    axis.legend(frameon=False, fontsize="small")
-    figure.savefig(FOLDER / "ant_push.png", dpi=110)
+    """Success of the deterministic policy over steps, a line for each seed, a panel for each task."""
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), sharey=True, layout="constrained")
+    for axis, task in zip(axes, TASKS, strict=True):
+        shown = {name: each for name, each in VARIANTS.items() if each.task == task}
+        for index, (name, variant) in enumerate(shown.items()):
+            for number, seed in enumerate(read_seeds(results(name, "*"))):
+                steps, label = np.array(seed["env_steps"]) / 1e6, None if number else variant.label
+                axis.plot(steps, seed["success"], color=f"C{index}", alpha=0.8, label=label)
+        axis.set(title=TASKS[task], xlabel="environment steps (millions)", ylim=(-0.02, 1.02))
+        axis.grid(alpha=0.3)
+    axes[0].axhline(PAPER, color="gray", linestyle="--", label="the paper's, after 1M")
+    axes[0].set_ylabel("success")
+    for axis in axes:
+        axis.legend(frameon=False, fontsize="small")
+    figure.savefig(FOLDER / "ant_mazes.png", dpi=110)
 
 
 def main() -> None:
@@ -141,7 +160,7 @@ def main() -> None:
     if unknown := set(arguments.variants) - set(VARIANTS):
         parser.error(f"unknown variants: {', '.join(sorted(unknown))}")
     for name in () if arguments.report else arguments.variants or VARIANTS:
-        for seed in arguments.seeds or range(VARIANTS[name][1]):
+        for seed in arguments.seeds or range(VARIANTS[name].seeds):
             if not results(name, seed).exists():
                 train(name, seed)
     draw()
