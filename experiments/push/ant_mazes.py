@@ -6,8 +6,8 @@ python experiments/push/ant_mazes.py --report           only the figure and the 
 
 RPG through physics (`rpg_physics`) with a flow, z one of four by soft Q, told from where ant and block
 are, novelty of these, and an archive of states to start from; and the same without one of these. Each seed is
-a run of its own in runs/push, which goes on where it was stopped. In the end each plays 256 episodes, and
-128 with each z.
+a run of its own in runs/push, which goes on where it was stopped. In the end each plays 256 episodes, 128
+with each z, and 128 in which it is measured whether the way is walked, and not through a wall.
 """
 
 import argparse
@@ -28,8 +28,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from harness import cost, fill_readme, one_seed, provenance, read_seeds, spread, write
 
 from rpgjax.agents.agent import told
+from rpgjax.envs.ant_mazes import BLOCK, SIDE
 from rpgjax.training.evaluate import evaluation_key, evaluator
-from rpgjax.training.latent_figures import drawn
+from rpgjax.training.latent_figures import drawn, play
 from rpgjax.training.launch import Run, evaluate
 from rpgjax.types import Array
 
@@ -76,6 +77,7 @@ def train(name: str, seed: int) -> None:
     curves["env_steps"] = [row["env_steps"] for row in rows]
     end = evaluate(run, EPISODES)
     content = {"in_the_end": {key: end[f"eval/{key}"] for key in CURVES}, "each_z": each_z(run)}
+    content["at_most"] = at_most(run)
     write(results(name, seed), curves | content | provenance(run) | cost(run))
 
 
@@ -99,6 +101,32 @@ def each_z(run: Run) -> dict[str, list[float]]:
     }
 
 
+def at_most(run: Run) -> dict[str, float]:
+    """In m, over 128 sampled episodes: how high the torso was, how deep its middle in walls and block, and
+    the block in walls. Below zero: so far away it stayed."""
+    maze, shrink = run.env.unwrapped.maze, run.env.shrink
+    q = play(run, run.state, EACH).observation / shrink
+    torso, x, y = q[..., 2], q[..., 0], q[..., 1]
+    walls = [(*wall, 0.5 * SIDE) for wall in maze.walls()]
+    found = {
+        "torso_height": torso.max(),
+        "torso_in_walls": max(depth(x, y, *wall) for wall in walls),
+    }
+    for cell in maze.cells("b"):
+        middle = maze.middle(*map(float, cell))
+        u, v = middle[0] + q[..., 15], middle[1] + q[..., 16]
+        found["torso_in_block"] = depth(x, y, u, v, BLOCK, BLOCK)
+        found["block_in_walls"] = max(
+            depth(u, v, a, b, c + BLOCK, d + BLOCK) for a, b, c, d in walls
+        )
+    return {name: round(float(value), 3) for name, value in found.items()}
+
+
+def depth(x: Any, y: Any, middle_x: Any, middle_y: Any, half_x: float, half_y: float) -> float:
+    """How deep the points ever are in an upright box, m."""
+    return np.minimum(half_x - np.abs(x - middle_x), half_y - np.abs(y - middle_y)).max()
+
+
 def table() -> str:
     """Markdown: the end of training, and what each z comes to."""
     lines = [
@@ -111,16 +139,26 @@ def table() -> str:
             lines.append(f"| {TASKS[variant.task]} | {variant.label} | {ends(seeds)} |")
     lines += [
         "",
-        "| task | seed | how often each z is drawn | success with it, deterministic |",
-        "|---" * 4 + "|",
+        "| task | seed | how often each z is drawn | success with it, deterministic "
+        "| torso's highest, m | its middle's deepest in walls, in the block | the block's in walls |",
+        "|---" * 7 + "|",
     ]
     for name in ("preset", "maze"):
         for seed in read_seeds(results(name, "*")):
             cells = (seed["each_z"][key] for key in ("drawn", "success"))
             row = (" ".join(f"{share:.2f}" for share in cell) for cell in cells)
             task = TASKS[VARIANTS[name].task]
-            lines.append(f"| {task} | {seed['settings']['seed']} | {' | '.join(row)} |")
+            lines.append(
+                f"| {task} | {seed['settings']['seed']} | {' | '.join(row)} | {most(seed)} |"
+            )
     return "\n".join(lines)
+
+
+def most(seed: dict[str, Any]) -> str:
+    """Cells: `at_most`, m."""
+    height, in_walls, *of_block = (f"{value:.2f}" for value in seed["at_most"].values())
+    in_block, block = of_block or ("-", "-")
+    return f"{height} | {in_walls}, {in_block} | {block}"
 
 
 def ends(seeds: list[dict[str, Any]]) -> str:
