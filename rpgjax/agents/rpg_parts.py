@@ -177,7 +177,16 @@ def imagined(model: WorldModel, params: Params, action_size: int) -> Episodes:
     def unused(*_: Any) -> Any:
         raise NotImplementedError("imagined rollouts start from states of replay")
 
-    return Episodes(model.size, action_size, unused, unused, unused, unused, step)
+    return Episodes(
+        observation_size=model.size,
+        action_size=action_size,
+        sample_bank=unused,
+        refresh_bank=unused,
+        archive=unused,
+        reset=unused,
+        desynchronise=unused,
+        step=step,
+    )
 
 
 def encode(parts: Parts, params: Params, observations: Array) -> ModelState:
