@@ -30,10 +30,10 @@ from rpgjax.training.runs import (
     locked,
     new_folder,
     read_config,
+    record_config,
     release_folder,
     run_name,
     seed_folders,
-    write_config,
     write_goal,
 )
 from rpgjax.training.settings import RunError, TrainSettings, training_hash
@@ -54,6 +54,7 @@ class Run(NamedTuple):
     @property
     def policy(self) -> Policy:
         """The policy of a run of one seed, for raw observations."""
+        _one_seed(self)
         return self.agent.policy(self.state)
 
     @property
@@ -101,11 +102,8 @@ def train(
     settings = resolve(settings, env, backend, changes)
     task = env if isinstance(env, Env) else make_env(settings)
     agent = make_agent(settings, task)
-    if out is None:
-        root = None
-    else:
-        root = claim_folder(Path(out), settings.seed, seeds)
-        record_config(root, settings, seeds, custom=isinstance(env, Env))
+    custom = isinstance(env, Env)
+    root = None if out is None else claim_folder(Path(out), settings, seeds, custom)
     with _whole_or_nothing(root, settings, seeds):
         return _fit(agent, task, settings, seeds, root, report, progress, replay, tensorboard)
 
@@ -168,7 +166,7 @@ def resume(
 
 
 def load(folder: Path | str, which: str = "best", env: Env | None = None) -> Run:
-    """Reads a run of one seed back.
+    """Reads a run of one seed back. One that was trained in 64 bits turns them on for the process.
 
     Args:
         folder: the run folder.
@@ -176,7 +174,7 @@ def load(folder: Path | str, which: str = "best", env: Env | None = None) -> Run
         env: the task, where it was one of the caller's own.
 
     Raises:
-        RunError: no run there, no checkpoint yet, or unusable ones.
+        RunError: no run there, no checkpoint yet, unusable ones, or 32 bits where 64 are on.
     """
     root = Path(folder)
     config = configuration(root)
@@ -206,12 +204,20 @@ def load(folder: Path | str, which: str = "best", env: Env | None = None) -> Run
 
 def evaluate(run: Run, episodes: int = 64, seed: int = 0) -> dict[str, float]:
     """Metrics `eval/...` of a run of one seed, on `episodes` fresh episodes for each policy."""
+    _one_seed(run)
     enable_compilation_cache()
     program = jax.jit(evaluator(run.agent, run.env, episodes, run.episode_length))
     states = jax.tree.map(lambda leaf: leaf[None], run.state)
     # Update -1 is none of training's: fresh resets even with the training seed.
     metrics = program(states, evaluation_key(seed, jnp.asarray(2**32 - 1, jnp.uint32))[None])
     return {name: float(value[0]) for name, value in metrics.items()}
+
+
+def _one_seed(run: Run) -> None:
+    if (seeds := len(run.rows)) > 1:
+        raise ValueError(
+            f"this run has {seeds} seeds: load one of them, `rpgjax.load(OUT / 'seed-0')`"
+        )
 
 
 def on_backend(run: Run, backend: str) -> Run:
@@ -224,23 +230,21 @@ def on_backend(run: Run, backend: str) -> Run:
 
 
 def configuration(folder: Path) -> RunConfig:
-    """What a run folder's `config.json` says, with x64 turned on where the run had it."""
+    """What a run folder's `config.json` says, with x64 turned on where the run had it.
+
+    Raises:
+        RunError: no run there, or one in 32 bits where this process computes in 64.
+    """
     from rpgjax.agents import AGENTS
 
     config = read_config(folder, {name: pair[0] for name, pair in AGENTS.items()})
+    if jax.config.jax_enable_x64 and not config.x64:
+        raise RunError(
+            f"{folder} was trained in 32 bits, and this process computes in 64 (x64 is on)"
+        )
     if config.x64:
         jax.config.update("jax_enable_x64", True)
     return config
-
-
-def record_config(root: Path, settings: TrainSettings, seeds: int, custom: bool) -> None:
-    """Writes `config.json` into a run's folder, and into each seed's."""
-    for index, folder in enumerate(seed_folders(root, settings.seed, seeds)):
-        if seeds > 1:
-            folder.mkdir(exist_ok=True)
-            one = dataclasses.replace(settings, seed=settings.seed + index)
-            write_config(folder, one, seeds=1, group=True, custom=custom)
-    write_config(root, settings, seeds, group=False, custom=custom)
 
 
 def _task(config: RunConfig, folder: Path, env: Env | None) -> Env:
@@ -256,10 +260,10 @@ def _task(config: RunConfig, folder: Path, env: Env | None) -> Env:
 
 @contextlib.contextmanager
 def _whole_or_nothing(root: Path | None, settings: TrainSettings, seeds: int) -> Iterator[None]:
-    """What is refused when it is traced leaves no folder behind."""
+    """What is refused before it has trained leaves no folder behind."""
     try:
         yield
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RunError):
         if root is not None:
             release_folder(root, settings.seed, seeds)
         raise
@@ -299,20 +303,21 @@ def _fit(
             signum=outcome.signum,
         )
         if root is not None:
-            _illustrate(run, outcome, seeds, root, told, replay and outcome.signum is None)
+            _illustrate(run, outcome, seeds, root, told, replay)
     return run
 
 
 def _illustrate(
     run: Run, outcome: Outcome, seeds: int, root: Path, report: Report, replay: bool
 ) -> None:
-    """Figures and replays: a run that trained is not lost because one of them fails."""
+    """Figures and replays; of a run that a signal ended, who may not have the time, the curves only."""
     from rpgjax.training.figures import comparison, learning_curve
     from rpgjax.training.latent_figures import draw as draw_latents
     from rpgjax.training.replay import render
 
     folders = seed_folders(root, run.settings.seed, seeds)
-    try:
+    first, whole = folders[0], outcome.signum is None
+    with _attempt("learning curve", report):
         report.phase("drawing")
         for folder, rows in zip(folders, outcome.rows, strict=True):
             learning_curve(rows, folder / "learning_curve.png", title=folder.name)
@@ -321,13 +326,20 @@ def _illustrate(
             summaries = [json.loads((folder / "summary.json").read_text()) for folder in folders]
             names = (folder.name for folder in folders)
             write_json(root / "summary.json", dict(zip(names, summaries, strict=True)))
-        if run.agent.posterior is not None:
-            draw_latents(load(folders[0], "last", run.env), folders[0] / "latents.png")
-        if replay:
+    if run.agent.posterior is not None and whole:
+        with _attempt("latents.png", report):
+            draw_latents(load(first, "last", run.env), first / "latents.png")
+    if replay and whole:
+        with _attempt("replay", report):
             report.phase("rendering the replay")
-            for folder in folders[:1]:
-                render(load(folder, "best", run.env), folder / "replay.html")
-    except Exception as error:  # whatever it is, the numbers are on disk
-        report.say(f"warning: no figure or replay: {type(error).__name__}: {error}")
-        return
+            render(load(first, "best", run.env), first / "replay.html")
     report.say(f"wrote {root}")
+
+
+@contextlib.contextmanager
+def _attempt(what: str, report: Report) -> Iterator[None]:
+    """A run that trained is not lost because a picture fails, nor are its other pictures."""
+    try:
+        yield
+    except Exception as error:  # whatever it is, the numbers are on disk
+        report.say(f"warning: no {what}: {type(error).__name__}: {error}")

@@ -9,6 +9,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -56,20 +57,22 @@ def new_folder(parent: Path, name: str) -> Path:
         return folder
 
 
-def claim_folder(folder: Path, seed: int = 0, seeds: int = 1) -> Path:
-    """Makes `folder`, or takes it if neither it nor a folder that its seeds will have holds a run.
+def claim_folder(folder: Path, settings: TrainSettings, seeds: int, custom: bool) -> Path:
+    """Makes `folder` a new run's, if neither it nor a folder that its seeds will have holds a run.
 
     Raises:
-        RunError: one of them holds a run already, or it is a file.
+        RunError: one of them holds a run already, another process is at it, or it is a file.
     """
-    for taken in (folder, *seed_folders(folder, seed, seeds)):
-        if holds_run(taken):
-            raise RunError(
-                f"{taken} holds a run already; go on with it by `rpgjax resume {taken}` "
-                "or choose another --out",
-                status=2,
-            )
     _make(folder)
+    with locked([folder]):  # of two that start at once, one gets it
+        for taken in (folder, *seed_folders(folder, settings.seed, seeds)):
+            if holds_run(taken):
+                raise RunError(
+                    f"{taken} holds a run already; go on with it by `rpgjax resume {taken}` "
+                    "or choose another --out",
+                    status=2,
+                )
+        record_config(folder, settings, seeds, custom)
     return folder
 
 
@@ -105,6 +108,16 @@ def holds_run(folder: Path) -> bool:
 def seed_folders(root: Path, seed: int, seeds: int) -> list[Path]:
     """One folder per seed: `root` itself for one, `root/seed-K` for several."""
     return [root] if seeds == 1 else [root / f"seed-{seed + index}" for index in range(seeds)]
+
+
+def record_config(root: Path, settings: TrainSettings, seeds: int, custom: bool) -> None:
+    """Writes `config.json` into a run's folder, and into each seed's."""
+    for index, folder in enumerate(seed_folders(root, settings.seed, seeds)):
+        if seeds > 1:
+            folder.mkdir(exist_ok=True)
+            one = replace(settings, seed=settings.seed + index)
+            write_config(folder, one, seeds=1, group=True, custom=custom)
+    write_config(root, settings, seeds, group=False, custom=custom)
 
 
 def write_config(
@@ -209,19 +222,19 @@ def git_commit() -> str | None:
 
     `$RPGJAX_COMMIT` says it where it is set: for code that was copied without its repository.
     """
-    source = Path(__file__).parent
+    package = Path(__file__).parents[1]
 
     def git(*arguments: str) -> str:
         return subprocess.run(
-            ("git", *arguments), cwd=source, capture_output=True, text=True, timeout=10, check=True
+            ("git", *arguments), cwd=package, capture_output=True, text=True, timeout=10, check=True
         ).stdout.strip()
 
     if told := os.environ.get("RPGJAX_COMMIT"):
         return told
     try:
         # A package installed inside somebody else's repository is not of that repository's commit.
-        git("ls-files", "--error-unmatch", Path(__file__).name)
-        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", str(source)) else "")
+        git("ls-files", "--error-unmatch", "__init__.py")
+        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", ".") else "")
     except (OSError, subprocess.SubprocessError):
         return None
 

@@ -1,12 +1,18 @@
 import json
+import shutil
+import subprocess
+from dataclasses import replace
 
+import jax
 import pytest
 
 from rpgjax.agents import AGENTS
 from rpgjax.presets import preset
-from rpgjax.training import launch
+from rpgjax.training import launch, runs
 from rpgjax.training.runs import (
     claim_folder,
+    git_commit,
+    locked,
     new_folder,
     read_config,
     run_name,
@@ -29,19 +35,25 @@ def test_new_folders_are_numbered_never_shared(tmp_path):
 
 
 def test_chosen_folder_must_not_hold_a_run(tmp_path):
-    folder = claim_folder(tmp_path / "a" / "b")
-    write_config(folder, SETTINGS, 1, group=False, custom=False)
+    folder = claim_folder(tmp_path / "a" / "b", SETTINGS, 1, custom=False)
     with pytest.raises(RunError, match="holds a run already") as caught:
-        claim_folder(folder)
+        claim_folder(folder, replace(SETTINGS, seed=5), 1, custom=False)
     assert caught.value.status == 2
+    assert read_config(folder, {}).settings.seed == SETTINGS.seed, "the run's, not the other's"
+
+
+def test_of_two_that_start_at_once_one_gets_the_folder(tmp_path):
+    with locked([tmp_path]), pytest.raises(RunError, match="another process"):
+        claim_folder(tmp_path, SETTINGS, 1, custom=False)
+    assert not (tmp_path / "config.json").exists()
 
 
 def test_seeds_do_not_take_the_folder_of_a_run(tmp_path):
-    folder = claim_folder(tmp_path / "a" / "seed-5")
-    write_config(folder, SETTINGS, 1, group=False, custom=False)
-    claim_folder(tmp_path / "a", 6, 2)
-    with pytest.raises(RunError, match="seed-5 holds a run already"):
-        claim_folder(tmp_path / "a", 4, 2)
+    claim_folder(tmp_path / "a" / "seed-4", SETTINGS, 1, custom=False)
+    claim_folder(tmp_path / "b" / "seed-4", SETTINGS, 1, custom=False)
+    claim_folder(tmp_path / "a", replace(SETTINGS, seed=5), 2, custom=False)
+    with pytest.raises(RunError, match="seed-4 holds a run already"):
+        claim_folder(tmp_path / "b", replace(SETTINGS, seed=3), 2, custom=False)
 
 
 def test_a_file_in_the_way_is_one_line(tmp_path):
@@ -51,21 +63,22 @@ def test_a_file_in_the_way_is_one_line(tmp_path):
 
 
 @pytest.mark.parametrize("seeds", [1, 2])
-def test_a_run_that_never_began_leaves_nothing(tmp_path, seeds, monkeypatch):
+@pytest.mark.parametrize("kind", [ValueError, RunError])
+def test_a_run_that_never_began_leaves_nothing(tmp_path, seeds, kind, monkeypatch):
     def refuse(*arguments, **options):
         for folder in seed_folders(tmp_path / "a", 0, seeds):
             folder.mkdir(exist_ok=True)
             (folder / "metrics.jsonl").write_text(written)
             (folder / "checkpoints").mkdir()
-        raise ValueError("this cannot be traced")
+        raise kind("this cannot be traced")
 
     monkeypatch.setattr(launch, "fit", refuse)
     written = ""
-    with pytest.raises(ValueError, match="cannot be traced"):
+    with pytest.raises(kind, match="cannot be traced"):
         launch.train("apg", "lqr", out=tmp_path / "a", seeds=seeds, progress=False)
     assert not (tmp_path / "a").exists()
     written = "{}"
-    with pytest.raises(ValueError, match="cannot be traced"):
+    with pytest.raises(kind, match="cannot be traced"):
         launch.train("apg", "lqr", out=tmp_path / "a", seeds=seeds, progress=False)
     assert (tmp_path / "a" / "config.json").exists(), "what was trained stays"
 
@@ -77,6 +90,36 @@ def test_config_comes_back_with_versions(tmp_path):
     content = json.loads((tmp_path / "config.json").read_text())
     assert content["versions"]["jax"]
     assert "git_commit" in content
+
+
+def test_the_commit_of_a_changed_package_is_marked(tmp_path, monkeypatch):
+    def git(*arguments):
+        who = ("-c", "user.name=a", "-c", "user.email=a@b")
+        subprocess.run(("git", *who, *arguments), cwd=tmp_path, check=True, capture_output=True)
+
+    package = tmp_path / "rpgjax"
+    for name in ("__init__.py", "training/runs.py", "agents/rfo.py"):
+        (package / name).parent.mkdir(parents=True, exist_ok=True)
+        (package / name).write_text("")
+    git("init")
+    git("add", ".")
+    git("commit", "-m", "a")
+    monkeypatch.delenv("RPGJAX_COMMIT", raising=False)
+    monkeypatch.setattr(runs, "__file__", str(package / "training" / "runs.py"))
+    clean = git_commit()
+    assert len(clean) == 40
+    (tmp_path / "notes.txt").write_text("what is beside the package decides no numbers")
+    assert git_commit() == clean
+    (package / "agents" / "rfo.py").write_text("changed")
+    assert git_commit() == clean + "+"
+    shutil.rmtree(tmp_path / ".git")
+    assert git_commit() is None
+
+
+def test_64_bits_are_not_for_a_run_in_32(tmp_path):
+    write_config(tmp_path, preset("rfo", "lqr", None), 1, group=False, custom=False)
+    with jax.enable_x64(True), pytest.raises(RunError, match="32 bits"):
+        launch.load(tmp_path)
 
 
 def test_what_is_no_run_is_one_line(tmp_path):
