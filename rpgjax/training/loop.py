@@ -28,6 +28,7 @@ from rpgjax.training.metrics import (
     last_update,
     nonfinite_streak,
     read_metrics,
+    score,
     summarise,
     truncate_metrics,
     write_json,
@@ -85,7 +86,7 @@ def fit(
         with a checkpoint, and is returned.
 
     Raises:
-        RunError: a full disk, foreign or damaged checkpoints, dynamics that stay non-finite. What
+        RunError: a full disk or memory, foreign or damaged checkpoints, dynamics that stay non-finite. What
             was saved before stays usable.
     """
     enable_compilation_cache()
@@ -104,6 +105,10 @@ def fit(
         except OSError as error:
             if is_disk_full(error):
                 raise RunError(f"no space left on device while writing {out}") from error
+            raise
+        except jax.errors.JaxRuntimeError as error:
+            if "RESOURCE_EXHAUSTED" in str(error):
+                raise RunError(f"out of memory; try {smaller(settings, seeds)}") from error
             raise
 
 
@@ -170,11 +175,12 @@ class _Run:
                     row[-1].update(score)
                 shown = average(scores) | {"evaluated_at": update}
             self.record(rows)
-            self.report.progress(average([row[-1] for row in rows]) | shown, settings.updates)
             self.stop_if_broken(update)
             due = update % settings.checkpoint_every == 0 or update == settings.updates
             if self.folders and (due or self.improved() or interrupt.signum is not None):
                 self.save(update, state)
+            # Last: Ctrl-C kills the `tee` that reads it as well, and what is said then raises.
+            self.report.progress(average([row[-1] for row in rows]) | shown, settings.updates)
         stopped = update < settings.updates
         self.finish(update, f"stopped by {interrupt.name}" if stopped else "completed")
         return Outcome(state, self.rows, interrupt.signum if stopped else None)
@@ -237,9 +243,8 @@ class _Run:
     def improved(self) -> bool:
         """Whether the last update was evaluated as the best so far, of any seed."""
         for rows in self.rows:
-            scores = [row.get("eval/return_mean") for row in rows]
-            finite = [score for score in scores if score is not None and np.isfinite(score)]
-            if finite and scores[-1] == max(finite):
+            scores = [score(row) for row in rows]
+            if scores[-1] is not None and scores[-1] == max(s for s in scores if s is not None):
                 return True
         return False
 
@@ -248,9 +253,7 @@ class _Run:
         for checkpoints in self.checkpoints:  # all, before one goes on: they keep one in common
             checkpoints.wait()
         for index, host in enumerate(to_host(state, self.seeds)):
-            score = self.rows[index][-1].get("eval/return_mean")
-            finite = score is not None and np.isfinite(score)
-            self.checkpoints[index].save(update, host, score if finite else None)
+            self.checkpoints[index].save(update, host, score(self.rows[index][-1]))
 
     def find_checkpoint(self) -> tuple[int, list[HostState] | None]:
         """Opens the folders; the newest update that every seed has a sound checkpoint of.
@@ -353,6 +356,14 @@ def advice(settings: TrainSettings) -> str:
     tried = ["a smaller --horizon", f"a lower --{slower}learning-rate"]
     tried += ["another --backend"] if settings.backend else []
     return f"{', '.join(tried[:-1])} or {tried[-1]}"
+
+
+def smaller(settings: TrainSettings, seeds: int) -> str:
+    """What takes less memory, by the flags that the run has."""
+    sizes = ("num_envs", "horizon", "batch_size", "replay_size")
+    flags = [f"--{name.replace('_', '-')}" for name in sizes if hasattr(settings.agent, name)]
+    flags += ["--seeds"] if seeds > 1 else []
+    return f"a smaller {', '.join(flags[:-1])} or {flags[-1]}" if flags[1:] else "smaller sizes"
 
 
 def next_chunk(count: int, seconds: float) -> int:

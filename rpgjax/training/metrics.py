@@ -55,11 +55,15 @@ def append_metrics(path: Path, rows: Iterable[Row]) -> None:
 
 
 def _line(row: Row) -> str:
-    return json.dumps({k: _finite(v) for k, v in row.items()}) + "\n"
+    return json.dumps(_finite(row), allow_nan=False) + "\n"
 
 
 def _finite(value: Any) -> Any:
-    """JSON has no NaN: what is not finite becomes null."""
+    """JSON has no NaN: what is not finite, at any depth, becomes null."""
+    if isinstance(value, Mapping):
+        return {name: _finite(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
@@ -80,6 +84,17 @@ def column(rows: Sequence[Row], x: str, y: str) -> tuple[list[Any], list[Any]]:
     return [pair[0] for pair in pairs], [pair[1] for pair in pairs]
 
 
+def score(row: Row) -> float | None:
+    """What the best is chosen by: an evaluation's return; None without, or where dynamics broke in it.
+
+    An episode that breaks keeps what it was paid so far: where rewards are negative that is the more,
+    the sooner it breaks.
+    """
+    mean = row.get("eval/return_mean")
+    sound = mean is not None and math.isfinite(mean) and not row.get("eval/nonfinite_fraction")
+    return mean if sound else None
+
+
 def summarise(rows: Sequence[Row], status: str) -> dict[str, Any]:
     """The numbers of a run that one would cite.
 
@@ -90,7 +105,8 @@ def summarise(rows: Sequence[Row], status: str) -> dict[str, Any]:
     last: Mapping[str, Any] = rows[-1] if rows else {}
     evaluated = [row for row in rows if row.get("eval/return_mean") is not None]
     final: Mapping[str, Any] = evaluated[-1] if evaluated else {}
-    best = max(evaluated, key=lambda row: row["eval/return_mean"], default={})
+    sound = [row for row in rows if score(row) is not None]
+    best: Mapping[str, Any] = max(sound, key=lambda row: row["eval/return_mean"], default={})
     _, speeds = column(rows, "update", "train/steps_per_second")
     return {
         "status": status,
@@ -133,5 +149,6 @@ def check_can_write(*files: Path | None) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes JSON, whole."""
-    write_whole(path, lambda file: file.write_text(json.dumps(value, indent=2) + "\n"))
+    """Writes JSON, whole; what is not finite becomes null."""
+    text = json.dumps(_finite(value), indent=2, allow_nan=False) + "\n"
+    write_whole(path, lambda file: file.write_text(text))

@@ -131,6 +131,8 @@ def describe(row: Row, updates: int) -> str:
         text += f"  return {value:,.4g}"
     if (value := row.get("eval/stochastic_return_mean")) is not None:
         text += f" (sampled {value:,.4g})"
+    if value := row.get("eval/nonfinite_fraction"):
+        text += f", {value:.0%} of episodes broke"
     if (value := row.get("train/steps_per_second")) is not None:
         text += f"  {value:,.0f} steps/s"
     broken = row.get("train/nonfinite_fraction", 0.0)

@@ -207,6 +207,31 @@ def test_full_disk_while_writing_metrics_is_one_line(tmp_path, monkeypatch):
     assert_same(run(tmp_path).state, run(None).state)
 
 
+def test_out_of_memory_is_one_line_with_advice(monkeypatch):
+    def build(*arguments, **options):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.")
+
+    monkeypatch.setattr(loop, "build_programs", build)
+    with pytest.raises(RunError, match=r"out of memory; try smaller sizes"):
+        run(None)
+    of = replace(settings(1, 1), agent=RFOConfig())
+    assert loop.smaller(of, seeds=3) == "a smaller --num-envs, --horizon or --seeds"
+    of = replace(of, agent=RPGConfig())
+    assert loop.smaller(of, 1).endswith("--horizon, --batch-size or --replay-size")
+
+
+def test_where_nobody_reads_on_the_checkpoint_is_there(tmp_path):
+    class Pipe(Report):
+        def progress(self, row, updates):
+            if row["update"] >= 20:
+                raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        run(tmp_path, report=Pipe())
+    checkpoints = Checkpoints(tmp_path / "checkpoints", training_hash(settings(1, 1)), write=False)
+    assert checkpoints.updates()[-1] == 20
+
+
 def test_two_processes_do_not_share_a_folder(tmp_path):
     run(tmp_path, updates=1)
     with loop.locked([tmp_path]), pytest.raises(RunError, match="another process"):

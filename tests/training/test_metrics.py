@@ -7,8 +7,10 @@ from rpgjax.training.metrics import (
     append_metrics,
     nonfinite_streak,
     read_metrics,
+    score,
     summarise,
     truncate_metrics,
+    write_json,
 )
 
 
@@ -35,6 +37,9 @@ def test_what_is_not_finite_is_null_in_the_file(tmp_path):
     append_metrics(path, [{"update": 1, "a": float("nan"), "b": float("inf"), "c": 1.5}])
     row = json.loads(path.read_text(), parse_constant=lambda name: pytest.fail(name))
     assert row == {"update": 1, "a": None, "b": None, "c": 1.5}
+    write_json(path, {"a": {"b": [float("-inf"), 1.5]}, "c": (float("nan"),)})
+    written = json.loads(path.read_text(), parse_constant=lambda name: pytest.fail(name))
+    assert written == {"a": {"b": [None, 1.5]}, "c": [None]}
 
 
 def test_streak_of_broken_updates():
@@ -56,3 +61,13 @@ def test_summary_has_the_final_and_the_best():
     assert (summary["best_update"], summary["updates"], summary["env_steps"]) == (2, 4, 40)
     assert np.isclose(summary["wall_seconds"], 4.0)
     assert summarise([], "stopped")["updates"] == 0
+
+
+def test_an_evaluation_that_broke_is_not_the_best():
+    rows = [{"update": u, "eval/return_mean": r} for u, r in ((1, -3.0), (2, 0.0), (3, -5.0))]
+    rows[0]["eval/nonfinite_fraction"] = 0.0
+    rows[1]["eval/nonfinite_fraction"] = 0.02
+    assert [score(row) for row in rows] == [-3.0, None, -5.0]
+    assert score({"update": 4}) is score({"eval/return_mean": float("nan")}) is None
+    assert summarise(rows, "completed")["best_update"] == 1
+    assert summarise(rows[1:2], "completed")["best_update"] is None

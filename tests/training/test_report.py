@@ -41,6 +41,8 @@ def test_non_finite_environments_are_never_hidden():
     row = {"update": 1, "env_steps": 1, "train/nonfinite_fraction": 0.25}
     assert "25% non-finite" in describe(row, 2)
     assert "non-finite" not in describe(row | {"train/nonfinite_fraction": 0.0}, 2)
+    row = {"update": 1, "env_steps": 1, "eval/return_mean": 2.0, "eval/nonfinite_fraction": 0.5}
+    assert "return 2, 50% of episodes broke" in describe(row, 2)
 
 
 def test_durations():
