@@ -55,12 +55,13 @@ def comparison(runs: Sequence[Path], path: Path) -> int:
     figure, (axis,) = _axes(1)
     drawn = 0
     for index, (label, folders) in enumerate(_curves(runs)):
-        members = [read_metrics(folder / "metrics.jsonl") for folder in folders]
+        rows = [read_metrics(folder / "metrics.jsonl") for folder in folders]
+        members = [one for one in rows if column(one, "env_steps", "eval/return_mean")[0]]
         steps, returns = aligned(members)
         if not steps.size:
             continue
         colour, count = _COLOURS[index % len(_COLOURS)], returns.shape[0]
-        name = label if count == 1 else f"{label} ({count} seeds)"
+        name = label if len(rows) == 1 else f"{label} ({_seeds(count, len(rows))})"
         mean, half = returns.mean(axis=0), interval(returns)
         axis.plot(steps, mean, color=colour, label=name, marker="." if steps.size < 40 else None)
         axis.fill_between(steps, mean - half, mean + half, color=colour, alpha=0.2, linewidth=0)
@@ -74,12 +75,16 @@ def comparison(runs: Sequence[Path], path: Path) -> int:
     return drawn
 
 
+def _seeds(count: int, total: int) -> str:
+    return f"{total} seeds" if count == total else f"{count} of {total} seeds, others not evaluated"
+
+
 def aligned(members: Sequence[Sequence[Row]]) -> tuple[np.ndarray, np.ndarray]:
     """Steps (n,) at which every run was evaluated, and the returns there, (run, n)."""
     curves = [
         dict(zip(*column(rows, "env_steps", "eval/return_mean"), strict=True)) for rows in members
     ]
-    steps = sorted(set.intersection(*(set(curve) for curve in curves)))
+    steps = sorted(set.intersection(*(set(curve) for curve in curves))) if curves else []
     return np.array(steps), np.array([[curve[step] for step in steps] for curve in curves])
 
 

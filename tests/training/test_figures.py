@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pytest
 
+from rpgjax.training import figures
 from rpgjax.training.figures import aligned, comparison, interval, learning_curve
 from rpgjax.training.metrics import append_metrics
 from rpgjax.training.settings import RunError
@@ -38,6 +39,19 @@ def test_seeds_of_one_setting_are_one_curve(tmp_path):
     other = folder(tmp_path / "longer-horizon", 0, 5.0)
     assert comparison([*runs, other], tmp_path / "b.png") == 2
     assert (tmp_path / "b.png").read_bytes().startswith(PNG)
+
+
+def test_a_seed_that_has_not_been_evaluated_does_not_hide_the_others(tmp_path, monkeypatch):
+    runs = [folder(tmp_path / f"rfo-ant-spring-seed{s}", s, float(s)) for s in range(3)]
+    (runs[1] / "metrics.jsonl").write_text('{"update": 1, "env_steps": 10}\n')
+    drawn = []
+    monkeypatch.setattr(figures, "_save", lambda figure, path: drawn.append(figure))
+    assert comparison(runs, tmp_path / "a.png") == 1
+    (line,) = drawn[0].axes[0].lines
+    np.testing.assert_array_equal(line.get_ydata(), [3.0, 5.0])  # the mean of seeds 0 and 2
+    assert "2 of 3 seeds" in line.get_label()
+    with pytest.raises(RunError, match="no run has been evaluated"):
+        comparison(runs[1:2], tmp_path / "a.png")
 
 
 @pytest.mark.parametrize("name", ["group", "rfo-ant-spring-seed4", "rfo-ant-spring-seed4-2"])
