@@ -61,7 +61,11 @@ def test_agents_are_known_to_training_through_their_contract_only():
 
 
 def test_importing_prints_nothing():
-    program = "import rpgjax; rpgjax.train, rpgjax.make, rpgjax.preset"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert done.returncode == 0
-    assert done.stdout == ""
+    for program in (
+        "import rpgjax; rpgjax.train, rpgjax.make, rpgjax.preset",
+        "from rpgjax.agents import SHACConfig",
+        "from rpgjax.training.population import population",
+    ):
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+        assert done.returncode == 0
+        assert done.stdout == ""

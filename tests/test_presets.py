@@ -6,6 +6,7 @@ from rpgjax.presets import (
     LEARNED,
     LEARNED_TASKS,
     LEARNED_UPDATES,
+    SMALL,
     TASKS,
     UPDATES,
     preset,
@@ -49,8 +50,10 @@ def test_an_unknown_algorithm_is_one_clear_line():
 
 def test_presets_name_only_fields_that_some_agent_has():
     fields = {name for config, _ in AGENTS.values() for name in vars(config())}
-    tables = (*TASKS.values(), *COMPLIANT.values())
+    tables = (*TASKS.values(), *COMPLIANT.values(), *LEARNED_TASKS.values(), SMALL)
     assert {name for changes in tables for name in changes} <= fields
+    own = {name for algorithm in LEARNED for name in vars(AGENTS[algorithm][0]())}
+    assert {name for changes in LEARNED_TASKS.values() for name in changes} <= own
 
 
 @pytest.mark.parametrize("backend", ["compliant", "spring-smoothed"])

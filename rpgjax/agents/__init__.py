@@ -3,16 +3,19 @@
 from collections.abc import Callable
 from typing import Any
 
-from brax.envs import Env
+from rpgjax.envs.quiet import quiet_brax
 
-from rpgjax.agents.agent import Agent, Policy
-from rpgjax.agents.apg import APGConfig, apg
-from rpgjax.agents.rfo import RFOConfig, rfo
-from rpgjax.agents.rpg import rpg
-from rpgjax.agents.rpg_config import MBSACConfig, OfficialRPGConfig, RPGConfig
-from rpgjax.agents.rpg_physics import RPGPhysicsConfig, rpg_physics
-from rpgjax.agents.sapo import SAPOConfig, sapo
-from rpgjax.agents.shac import SHACConfig, shac
+with quiet_brax():  # whose import prints: it is first imported by whatever comes first of these
+    from brax.envs import Env
+
+    from rpgjax.agents.agent import Agent, Policy
+    from rpgjax.agents.apg import APGConfig, apg
+    from rpgjax.agents.rfo import RFOConfig, rfo
+    from rpgjax.agents.rpg import rpg
+    from rpgjax.agents.rpg_config import MBSACConfig, OfficialRPGConfig, RPGConfig
+    from rpgjax.agents.rpg_physics import RPGPhysicsConfig, rpg_physics
+    from rpgjax.agents.sapo import SAPOConfig, sapo
+    from rpgjax.agents.shac import SHACConfig, shac
 
 AGENTS: dict[str, tuple[type, Callable[[Env, Any], Agent]]] = {
     "apg": (APGConfig, apg),
