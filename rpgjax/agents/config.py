@@ -1,4 +1,4 @@
-"""The settings that SHAC, SAPO and RFO share, what is wrong with them, and the optimizers they make."""
+"""The settings of SHAC, SAPO, RFO and RPG through physics, what is wrong with them, and the optimizers."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -11,7 +11,7 @@ from rpgjax.types import Array, Count, NonNegative, Number, Positive, Share, Tra
 
 @dataclass(frozen=True)
 class ShortHorizonConfig:
-    """What the three algorithms have in common. `Traced` fields may be arrays; the rest is static."""
+    """What the four have in common. `Traced` fields may be arrays; the rest is static."""
 
     num_envs: Count = 64
     horizon: Count = 32  # H, environment steps in a window

@@ -64,7 +64,7 @@ def rfo(env: Env, config: RFOConfig = RFOConfig(), field: VelocityField | None =
         penalty=lambda actor, previous, view, returns, key: regularizers(
             actor, previous, view, key
         ),
-        update_memory=lambda previous, view, key: (decisions(view.window), {}),
+        update_memory=lambda previous, view: (decisions(view.window), {}),
         value_inputs=world.observation_size,
     )
     return short_horizon(world, config, variant)

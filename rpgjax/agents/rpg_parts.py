@@ -70,9 +70,15 @@ def make_parts(world: Episodes, config: RPGConfig, head: PolicyHead | None = Non
         head: a policy on [s, z], in place of the one that `config` describes.
 
     Raises:
-        ValueError: a head that carries something from step to step.
+        ValueError: a head that carries something from step to step, or `latent_unused` of a discrete z
+            or of more entries than there are.
     """
     s, z = config.model_size, config.latent_size
+    unused, discrete = config.latent_unused, config.latent == "discrete"
+    if discrete and not known_to_be(unused, 0.0):
+        raise ValueError("latent_unused is of a continuous z: a discrete one has all its entries")
+    if isinstance(unused, int | float) and unused > z:
+        raise ValueError(f"latent_unused ({unused:g}) must not exceed latent_size ({z})")
     init_critic, critic = critic_network(
         s + z, config.hidden, config.activation, 2, layer_norm=False
     )
@@ -84,7 +90,6 @@ def make_parts(world: Episodes, config: RPGConfig, head: PolicyHead | None = Non
         raise ValueError(
             "this head carries something, and imagination starts anywhere in an episode"
         )
-    discrete = config.latent == "discrete"
     shape = (z, s, world.action_size, config.hidden, config.activation)
     if discrete:
         prior = categorical(
@@ -92,7 +97,7 @@ def make_parts(world: Episodes, config: RPGConfig, head: PolicyHead | None = Non
         )
         posterior = categorical_encoder(*shape, layer_norm=False)
     else:
-        used = z - config.latent_unused
+        used = z - unused
         prior = standard_normal(z, used)
         posterior = gaussian_encoder(*shape, layer_norm=False, used=used)
     return Parts(

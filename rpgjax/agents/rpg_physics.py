@@ -212,7 +212,9 @@ def rpg_physics(
             alpha_z = weights(view).latent_entropy
             climb = score_function(log_prior, returns, window.is_first, alpha_z)
         penalty, metrics = regularizers(actor["head"], memory.decisions, view, key)
-        return penalty - climb, metrics | {"train/latent_entropy": -jnp.mean(log_prior)}
+        # At every step, though z is drawn at the first: no entropy of pi, and far below zero where z
+        # would not be drawn again.
+        return penalty - climb, metrics | {"train/latent_log_prob": jnp.mean(log_prior)}
 
     def adopt(actor: Params, critic: Params, view: View) -> Params:
         """pi(z | s_1) by the critic as it is now."""
@@ -222,7 +224,7 @@ def rpg_physics(
         now = {"critic": critic, "sharpness": jnp.float32(1.0) / alpha_z}
         return actor | {"prior": jax.tree.map(jnp.copy, now)}  # donated buffers must not be shared
 
-    def learn(memory: Learner, view: View, key: Key) -> tuple[Learner, Metrics]:
+    def learn(memory: Learner, view: View) -> tuple[Learner, Metrics]:
         def loss(params: Params) -> Array:
             likelihood = log_posterior(params, view)
             weight = view.window.finite.astype(likelihood.dtype)

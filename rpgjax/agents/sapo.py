@@ -59,9 +59,7 @@ def sapo(env: Env, config: SAPOConfig = SAPOConfig()) -> Agent:
         alpha = jax.lax.stop_gradient(jnp.exp(temperature.log_alpha))
         return view.window.reward + alpha * normalised_entropy(view.window.log_prob, target)
 
-    def update_temperature(
-        temperature: Temperature, view: View, key: Key
-    ) -> tuple[Temperature, Metrics]:
+    def update_temperature(temperature: Temperature, view: View) -> tuple[Temperature, Metrics]:
         log_prob = view.window.log_prob
         gradient = jax.grad(temperature_loss)(temperature.log_alpha, log_prob, target)
         updates, state = temperature_optimizer.update(gradient, temperature.optimizer)

@@ -61,7 +61,7 @@ def shac(env: Env, config: SHACConfig = SHACConfig(), head: PolicyHead | None = 
         init_memory=no_memory,
         reward=lambda memory, view: view.window.reward,
         penalty=lambda actor, memory, view, returns, key: (jnp.float32(0.0), {}),
-        update_memory=lambda memory, view, key: (memory, {}),
+        update_memory=lambda memory, view: (memory, {}),
         value_inputs=world.observation_size,
     )
     return short_horizon(world, config, variant)

@@ -1,8 +1,8 @@
-"""The actor-critic update through dynamics that SHAC, SAPO and RFO share.
+"""The actor-critic update through dynamics that SHAC, SAPO, RFO and RPG through physics share.
 
 SHAC (Xu et al., 2022): unroll a short window through the simulator, ascend its return plus the
 critic's value where the window stops, fit the critic to TD(lambda) targets from the same window. What
-the three differ in is a `Variant`: the head, what is added to the reward, what is added to the actor's
+they differ in is a `Variant`: the head, what is added to the reward, what is added to the actor's
 loss, and what is remembered from one update to the next.
 """
 
@@ -54,13 +54,13 @@ class View(NamedTuple):
 
 
 class Variant(NamedTuple):
-    """What makes the shared update SHAC, SAPO or RFO. Single window in, arrays (T, B, ...)."""
+    """What makes the shared update SHAC, SAPO, RFO or RPG. Single window in, arrays (T, B, ...)."""
 
     head: PolicyHead
     init_memory: Callable[[Transition, Key], Memory]  # from a window's shapes
     reward: Callable[[Memory, View], Array]  # (T, B), what actor and critics see
     penalty: Callable[[Params, Memory, View, Array, Key], tuple[Array, Metrics]]  # of the returns
-    update_memory: Callable[[Memory, View, Key], tuple[Memory, Metrics]]
+    update_memory: Callable[[Memory, View], tuple[Memory, Metrics]]
     value_inputs: int  # what the critics see of a state: its width,
     value_input: Callable[[Array, Transition], Array] = lambda observation, window: observation
     adopt: Callable[[Params, Params, View], Params] = lambda actor, critic, view: actor
@@ -250,9 +250,7 @@ def short_horizon(world: Episodes, config: ShortHorizonConfig, variant: Variant)
         target_critic = optax.incremental_update(
             critic, state.target_critic, 1.0 - config.target_critic_keep
         )
-        memory, learned = variant.update_memory(
-            state.memory, look(state, window), jax.random.fold_in(penalty_key, 1)
-        )
+        memory, learned = variant.update_memory(state.memory, look(state, window))
         bank = world.archive(world.refresh_bank(rollout.bank, bank_key), rollout.episode)
         horizon = state.adaptive_horizon
         if horizon is not None:

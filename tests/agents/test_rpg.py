@@ -412,6 +412,12 @@ def test_entropy_reaches_the_policy_by_the_learned_temperature():
 
 def test_unused_entries_of_z_are_nothing_to_any_part_and_the_posterior_sees_the_models_state():
     config = replace(TINY, latent_size=3, latent_unused=1.0)
+    for refused, why in (
+        ({"latent": "discrete"}, "continuous"),
+        ({"latent_unused": 4.0}, "exceed"),
+    ):
+        with pytest.raises(ValueError, match=why):
+            rpg(TASK, replace(config, **refused))
     parts, _ = parts_and_learner(config)
     agent = rpg(TASK, config)
     state = jax.jit(agent.init)(KEY)

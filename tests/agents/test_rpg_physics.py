@@ -63,19 +63,21 @@ class OneShot(DoubleIntegrator):
         )
 
 
+BY_SCORE = replace(
+    TINY,
+    latent="discrete",
+    num_envs=64,
+    horizon=1,
+    information=0.0,
+    action_entropy=0.0,
+    latent_entropy=0.0,
+    log_std_init=-5.0,
+    actor_learning_rate=1e-2,
+)
+
+
 def test_by_its_score_pi_of_z_goes_to_the_latent_that_pays():
-    config = replace(
-        TINY,
-        latent="discrete",
-        num_envs=64,
-        horizon=1,
-        information=0.0,
-        action_entropy=0.0,
-        latent_entropy=0.0,
-        log_std_init=-5.0,
-        actor_learning_rate=1e-2,
-    )
-    agent = rpg_physics(OneShot(), config)
+    agent = rpg_physics(OneShot(), BY_SCORE)
     observation = jnp.array([-1.0, 0.0])
 
     @jax.jit
@@ -100,6 +102,36 @@ def test_by_its_score_pi_of_z_goes_to_the_latent_that_pays():
     z, _ = draws(after)
     assert np.argmax(z.mean(0)) == np.argmax(paid) and float(z.mean(0).max()) > 0.9
     assert moved(before.actor["head"], after.actor["head"]) == 0.0, "it had nothing to learn from"
+
+
+@pytest.mark.parametrize("latent_entropy", [0.0, 1000.0])
+def test_pi_of_z_is_paid_for_its_entropy(latent_entropy):
+    """From a pi that prefers a latent: back to all of them where entropy is worth more than returns."""
+    config = replace(BY_SCORE, latent_entropy=latent_entropy, actor_learning_rate=1e-4)
+    agent = rpg_physics(OneShot(), config)
+    state = agent.init(jax.random.key(0))
+    output = state.actor["prior"]["params"]["Dense_2"]
+    output["bias"] = jnp.array([0.1, 0.0, 0.0])  # a tenth of the logits
+
+    def update(state, _):
+        state, metrics = agent.update(state)
+        return state, metrics["train/latent_log_prob"]
+
+    likelihood = jax.jit(lambda state: jax.lax.scan(update, state, None, 40)[1])(state)
+    last = float(likelihood[-10:].mean())
+    assert last == pytest.approx(-np.log(3.0), abs=0.02) if latent_entropy else last > -0.7
+
+
+def test_the_temperature_divides_rewards_alone():
+    """R / T: ten times the temperature is a tenth of the rewards, with information as it was."""
+    task = analytic.double_integrator()
+
+    def objective(**changes):
+        return series("train/actor_objective", task, information=0.01, **changes)[0]
+
+    hot = objective(temperature=10.0)
+    assert hot == pytest.approx(objective(reward_scale=0.1), rel=1e-5)
+    assert hot != pytest.approx(objective(), rel=1e-3)
 
 
 def test_information_reaches_the_policy_and_the_policys_loss_not_the_encoder():
@@ -210,7 +242,7 @@ def test_by_soft_q_latents_are_chosen_by_the_critic_and_without_noise(keep):
     changes = {"latent": "discrete", "latent_choice": "soft_q", "latent_entropy": 0.5}
     before, after, metrics = one_update(actor_average_keep=keep, **changes)
     assert float(before.actor["prior"]["sharpness"]) == 0.0
-    assert float(metrics["train/latent_entropy"]) == pytest.approx(np.log(3.0), rel=1e-5)
+    assert float(metrics["train/latent_log_prob"]) == pytest.approx(-np.log(3.0), rel=1e-5)
     prior = after.actor["prior"]
     assert moved(prior["critic"], after.critic) == 0.0 and float(prior["sharpness"]) == 2.0
     # The averaged actor, which is evaluated, comes along.

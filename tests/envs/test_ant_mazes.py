@@ -159,8 +159,18 @@ def test_an_ant_on_its_back_lies_on_the_ground_and_training_gives_it_up(push):
     assert 0.2 < float(state.pipeline_state.x.pos[0, 2]) < 0.45
     assert given_up == [0.0] * 19 + [1.0] * 2
     assert float(state.done) == 0.0
-    stands = step(placed(env), jnp.zeros(8))
-    assert float(stands.info["down"]) == 0.0
+    stands = placed(env)
+    stands.info["down"] = jnp.array(19.0)  # it lay there until now
+    stands = step(stands, jnp.zeros(8))
+    assert float(stands.info["down"]) == float(stands.info["truncation"]) == 0.0
+
+
+@pytest.mark.parametrize("backend", ["positional", "generalized", "mjx"])
+def test_the_mazes_are_tasks_on_every_backend_that_they_are_offered_on(backend):
+    env = registry.make("ant_push", backend)
+    state = jax.eval_shape(env.reset, jax.random.key(0))
+    after = jax.eval_shape(env.step, state, jnp.zeros(env.action_size))
+    assert jax.tree.map(jnp.shape, after) == jax.tree.map(jnp.shape, state)
 
 
 def test_pictures_have_its_walls(push):
