@@ -52,6 +52,11 @@ class Variant(NamedTuple):
 VARIANTS = {
     "preset": Variant("z one of four", 4, {}),
     "no_archive": Variant("every episode from the task's start", 3, {"archive_size": 0}),
+    "no_archive_long": Variant(
+        "every episode from the task's start, of 40 s in training as well",
+        2,
+        {"archive_size": 0, "training_length": 0},
+    ),
     "no_z": Variant("no z", 3, {"latent_size": 1}),
     "no_novelty": Variant("nothing paid for novelty", 3, {"novelty_scale": 0.0}),
     "smooth": Variant("places seen smoothly", 3, {"object_frequencies": 0}),
