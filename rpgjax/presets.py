@@ -18,12 +18,12 @@ ANT: dict[str, Any] = SHORT | {
     "max_cotangent_norm": 9.6,
 }
 # The way around costs distance for five seconds and more: with a discount of 0.99 it is not worth it, with
-# 0.997 hardly more than going straight on and staying there. And what a metre is worth later only the
-# critic's slope could say, to ants that still learn to walk: the pace says it at once, and leaves the best
-# policy the best (`AntInMaze`). Half of the episodes, all of ten seconds, start where others have been, long
-# ago too: the way around is learned from its end, also when nobody takes it from the start any more. A step
-# is two of Brax's ant's: windows of 16 are as long as Ant's of 32, and ants learn to walk in them late or
-# not at all, in windows of 8, of half as many environments, after 0.1M steps.
+# 0.997 a third more than going straight on and staying there, with 0.999 twice as much. And what a metre is
+# worth later only the critic's slope could say, to ants that still learn to walk: the pace says it at once,
+# and leaves the best policy the best (`AntInMaze`). Half of the episodes, all of ten seconds, start where
+# others have been, long ago too: the way around is learned from its end, also when nobody takes it from the
+# start any more. A step is two of Brax's ant's: windows of 16 are as long as Ant's of 32, and ants learn to
+# walk in them late or not at all, in windows of 8, of half as many environments, after 0.1M steps.
 # Of a policy with a latent: a flow, z one of four, drawn by what it is worth and told from where ant and
 # block are. Latents are paid to differ, kept all four, and what is new is paid for, until ants walk and the
 # best is chosen; what is left of the steps is for walking the way well, with rates that are nearly nothing
