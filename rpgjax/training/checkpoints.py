@@ -17,7 +17,7 @@ import jax
 import numpy as np
 
 from rpgjax.agents.agent import AgentState
-from rpgjax.training.settings import RunError
+from rpgjax.training.settings import RunError, TrainSettings, difference, trained
 
 HostState = dict[str, np.ndarray]  # a state's leaves by path, PRNG keys as their raw words
 
@@ -47,17 +47,16 @@ class Checkpoints:
 
     Args:
         folder: made if missing. Leftovers of interrupted saves in it are removed when writing.
-        fingerprint: `rpgjax.training.settings.training_hash` of the run. A checkpoint that carries
-            another one is refused.
+        settings: the run's. A checkpoint of something else that is trained is refused.
         write: False opens the folder for reading only.
     """
 
-    def __init__(self, folder: Path, fingerprint: str, write: bool = True) -> None:
+    def __init__(self, folder: Path, settings: TrainSettings, write: bool = True) -> None:
         import orbax.checkpoint as ocp  # a second to import: not before it is needed
 
         logging.getLogger("absl").setLevel(logging.ERROR)
         self.folder = folder.absolute()
-        self.fingerprint = fingerprint
+        self.settings = settings
         self._ocp = ocp
         self._scores: dict[int, float | None] = {}  # of the updates that were asked for
         options = ocp.CheckpointManagerOptions(
@@ -91,7 +90,7 @@ class Checkpoints:
         """
         metadata = {
             "update": update,
-            "fingerprint": self.fingerprint,
+            "trained": trained(self.settings),
             "score": score,
             "leaves": {k: [list(v.shape), str(v.dtype), _checksum(v)] for k, v in state.items()},
         }
@@ -138,11 +137,10 @@ class Checkpoints:
                 state[name] = np.zeros(shape, dtype)
             if name not in state or _checksum(state[name]) != checksum:
                 raise DamagedCheckpoint(f"checkpoint {path} is damaged: {name} has changed on disk")
-        if metadata["fingerprint"] != self.fingerprint:
-            raise CheckpointError(
-                f"checkpoint {path} belongs to another configuration (fingerprint "
-                f"{metadata['fingerprint']}, config.json has {self.fingerprint})"
-            )
+        if "trained" not in metadata:
+            raise CheckpointError(f"checkpoint {path} is of an earlier version of rpgjax")
+        if other := difference(self.settings, metadata["trained"]):
+            raise CheckpointError(f"checkpoint {path} belongs to another configuration: {other}")
         return state
 
     def best(self) -> int | None:

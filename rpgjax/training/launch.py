@@ -36,7 +36,7 @@ from rpgjax.training.runs import (
     seed_folders,
     write_goal,
 )
-from rpgjax.training.settings import RunError, TrainSettings, training_hash
+from rpgjax.training.settings import RunError, TrainSettings
 
 
 class Run(NamedTuple):
@@ -185,7 +185,7 @@ def load(folder: Path | str, which: str = "best", env: Env | None = None) -> Run
     agent = make_agent(config.settings, task)
     if not (root / "checkpoints").is_dir():
         raise RunError(f"{root} has no checkpoint yet")
-    checkpoints = Checkpoints(root / "checkpoints", training_hash(config.settings), write=False)
+    checkpoints = Checkpoints(root / "checkpoints", config.settings, write=False)
     try:
         update = checkpoints.best() if which == "best" else max(checkpoints.updates(), default=None)
         if update is None:

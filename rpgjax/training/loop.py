@@ -1,6 +1,7 @@
 """The training loop: chunks of updates on the device; evaluations and checkpoints in between."""
 
 import contextlib
+import dataclasses
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -41,7 +42,7 @@ from rpgjax.training.programs import (
 )
 from rpgjax.training.report import Report
 from rpgjax.training.runs import locked, seed_folders
-from rpgjax.training.settings import RunError, TrainSettings, training_hash
+from rpgjax.training.settings import RunError, TrainSettings
 
 __all__ = ["Outcome", "TrainSettings", "fit"]
 
@@ -73,7 +74,7 @@ def fit(
     Args:
         agent: any agent, of this package or not.
         env: the task that evaluations are run on.
-        settings: how long, how often; the seed. `settings.agent` matters for the fingerprint only.
+        settings: how long, how often; the seed. `settings.agent` is what checkpoints are told apart by.
         episode_length: steps after which evaluation cuts an episode off.
         seeds: how many seeds, from `settings.seed` on, are trained as one program.
         out: the run folder, with `metrics.jsonl`, `checkpoints/` and `summary.json`; for several
@@ -261,8 +262,8 @@ class _Run:
         Metrics and checkpoints that are later than it are removed: they will be made again.
         """
         for folder, number in zip(self.folders, self.numbers, strict=False):
-            settings = TrainSettings(**{**vars(self.settings), "seed": number})
-            self.checkpoints.append(Checkpoints(folder / "checkpoints", training_hash(settings)))
+            settings = dataclasses.replace(self.settings, seed=number)
+            self.checkpoints.append(Checkpoints(folder / "checkpoints", settings))
         steps = [set(checkpoints.updates()) for checkpoints in self.checkpoints]
         common = sorted(set.intersection(*steps)) if steps else []
         if not common:

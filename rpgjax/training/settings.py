@@ -1,7 +1,6 @@
 """What a training run is made of, as data: typed, hashable, the same after a trip through JSON."""
 
 import dataclasses
-import hashlib
 import json
 import typing
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from typing import Any
 from rpgjax.types import check_fields
 
 # Fields that say how long to train and how often to look, not what is trained. A run may be resumed
-# with other values, so they stay out of `training_hash`.
+# with other values, so they stay out of `trained`.
 SCHEDULE = ("updates", "eval_every", "eval_episodes", "checkpoint_every")
 
 
@@ -87,20 +86,28 @@ def _typed(value: Any, hint: Any) -> Any:
     return value
 
 
-def training_hash(settings: TrainSettings) -> str:
-    """A fingerprint of what is trained: algorithm, task, backend, seed and the agent's config.
+def trained(settings: TrainSettings) -> dict[str, Any]:
+    """What is trained, as plain JSON values: algorithm, task, backend, seed and the fields of the config.
 
-    Two runs with the same fingerprint go through the same parameters, however long each is. Fields of
-    the config at their default leave no trace in it: a later version that adds one can go on with
-    earlier runs.
+    Two runs with the same go through the same parameters, however long each is.
     """
     fields = {k: v for k, v in settings_to_json(settings).items() if k not in SCHEDULE}
-    if fields["agent"] is not None:
-        defaults = {field.name: field.default for field in dataclasses.fields(settings.agent)}
-        hints = typing.get_type_hints(type(settings.agent))
-        fields["agent"] = {
-            k: _typed(v, hints[k])
-            for k, v in fields["agent"].items()
-            if _typed(v, None) != defaults[k]
-        }
-    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16]
+    agent = fields.pop("agent") or {}
+    return fields | {f"agent.{name}": value for name, value in agent.items()}
+
+
+def difference(settings: TrainSettings, earlier: dict[str, Any]) -> str | None:
+    """In what `settings` train something else than `earlier`, what `trained` once said; None: in nothing.
+
+    A field that there was not then counts as at its default: a later version that adds one, or whose
+    defaults are others, can go on with earlier runs.
+    """
+    added = {}
+    if dataclasses.is_dataclass(settings.agent):
+        added = {f"agent.{f.name}": f.default for f in dataclasses.fields(settings.agent)}
+    for name, value in trained(settings).items():
+        before = earlier.get(name, added.get(name))
+        if _typed(before, None) != _typed(value, None):
+            return f"{name} was {before}, and is {value}"
+    gone = set(earlier) - set(trained(settings))
+    return f"{min(gone)} was {earlier[min(gone)]}, and is no more" if gone else None

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import jax
 import numpy as np
 import pytest
@@ -10,6 +12,9 @@ from rpgjax.training.checkpoints import (
     from_host,
     to_host,
 )
+from rpgjax.training.settings import TrainSettings
+
+SETTINGS = TrainSettings("toy", "line")
 
 
 def raw(state):
@@ -29,7 +34,7 @@ def test_round_trip_is_bitwise_and_keeps_typed_keys(tmp_path, seeds):
     state = init(keys if seeds > 1 else keys[0])
     restored = []
     for index, host in enumerate(to_host(state, seeds)):
-        checkpoints = Checkpoints(tmp_path / str(index), "fingerprint")
+        checkpoints = Checkpoints(tmp_path / str(index), SETTINGS)
         checkpoints.save(5, host, None)
         checkpoints.wait()
         restored.append(checkpoints.restore(5))
@@ -44,7 +49,7 @@ def test_round_trip_is_bitwise_and_keeps_typed_keys(tmp_path, seeds):
 
 
 def test_keeps_the_last_two_and_the_best(tmp_path):
-    checkpoints = Checkpoints(tmp_path, "f")
+    checkpoints = Checkpoints(tmp_path, SETTINGS)
     host = {"x": np.arange(3.0)}
     for update, score in ((1, 1.0), (2, 9.0), (3, None), (4, 3.0), (5, None), (6, None)):
         checkpoints.save(update, host, score)
@@ -53,23 +58,23 @@ def test_keeps_the_last_two_and_the_best(tmp_path):
     assert checkpoints.best() == 2
     checkpoints.forget_after(5)
     checkpoints.close()
-    assert Checkpoints(tmp_path, "f", write=False).updates() == [2, 5]
+    assert Checkpoints(tmp_path, SETTINGS, write=False).updates() == [2, 5]
 
 
 def test_the_best_is_kept_by_a_process_that_did_not_save_it(tmp_path):
     host = {"x": np.arange(3.0)}
     for part in (((1, 9.0), (2, None), (3, None)), ((4, None), (5, 3.0), (6, None))):
-        checkpoints = Checkpoints(tmp_path, "f")
+        checkpoints = Checkpoints(tmp_path, SETTINGS)
         for update, score in part:
             checkpoints.save(update, host, score)
         checkpoints.wait()
         checkpoints.close()
-    again = Checkpoints(tmp_path, "f", write=False)
+    again = Checkpoints(tmp_path, SETTINGS, write=False)
     assert again.updates() == [1, 5, 6] and again.best() == 1
 
 
-def saved(folder, state, fingerprint="f"):
-    checkpoints = Checkpoints(folder, fingerprint)
+def saved(folder, state):
+    checkpoints = Checkpoints(folder, SETTINGS)
     checkpoints.save(1, state, None)
     checkpoints.wait()
     checkpoints.close()
@@ -77,8 +82,9 @@ def saved(folder, state, fingerprint="f"):
 
 def test_another_configuration_is_refused(tmp_path):
     saved(tmp_path, {"x": np.zeros(3)})
-    with pytest.raises(CheckpointError, match="another configuration"):
-        Checkpoints(tmp_path, "g").restore(1)
+    with pytest.raises(CheckpointError, match="another configuration: seed was 0, and is 1"):
+        Checkpoints(tmp_path, replace(SETTINGS, seed=1)).restore(1)
+    Checkpoints(tmp_path, replace(SETTINGS, updates=7)).restore(1)
 
 
 @pytest.mark.parametrize("damage", ["truncate", "flip", "remove"])
@@ -95,7 +101,7 @@ def test_damage_is_noticed(tmp_path, damage):
     else:
         data.unlink()
     with pytest.raises(DamagedCheckpoint, match="damaged"):
-        Checkpoints(tmp_path, "f").restore(1)
+        Checkpoints(tmp_path, SETTINGS).restore(1)
 
 
 def test_another_agents_state_is_refused():

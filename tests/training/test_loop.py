@@ -23,7 +23,7 @@ from rpgjax.training.checkpoints import CheckpointError, Checkpoints, from_host
 from rpgjax.training.loop import fit, next_chunk
 from rpgjax.training.metrics import WALL_CLOCK, read_metrics
 from rpgjax.training.report import Report
-from rpgjax.training.settings import RunError, training_hash
+from rpgjax.training.settings import RunError
 
 
 def comparable(rows):
@@ -76,14 +76,14 @@ def test_several_seeds_are_several_runs(tmp_path):
         assert comparable(read_metrics(folder / "metrics.jsonl")) == comparable(outcome.rows[seed])
         assert json.loads((folder / "summary.json").read_text())["updates"] == 25
         single = settings(25, 10)
-        fingerprint = training_hash(type(single)(**{**vars(single), "seed": seed}))
-        host = Checkpoints(folder / "checkpoints", fingerprint, write=False).restore(25)
+        own = replace(single, seed=seed)
+        host = Checkpoints(folder / "checkpoints", own, write=False).restore(25)
         abstract = jax.eval_shape(toy_agent().init, jax.random.key(0))
         finals.append(from_host([host], abstract))
         assert_same(finals[-1], jax.tree.map(lambda x, seed=seed: x[seed], outcome.state))
     assert not np.array_equal(finals[0].params["mean"], finals[1].params["mean"])
     # A seed that saved once more than the others before the kill costs nothing but time.
-    Checkpoints(tmp_path / "seed-1" / "checkpoints", "?").forget_after(20)
+    Checkpoints(tmp_path / "seed-1" / "checkpoints", single).forget_after(20)
     again = run(tmp_path, seeds=3)
     assert_same(again.state, outcome.state)
 
@@ -159,7 +159,9 @@ def test_seeds_keep_a_checkpoint_in_common_where_one_fails_to_write(tmp_path, mo
     monkeypatch.setattr(loop, "Checkpoints", Fails)
     with pytest.raises(CheckpointError, match="the second"):
         run(tmp_path, seeds=2)
-    assert Checkpoints(tmp_path / "seed-0" / "checkpoints", "?", write=False).updates() == [10, 20]
+    assert Checkpoints(
+        tmp_path / "seed-0" / "checkpoints", settings(1, 1), write=False
+    ).updates() == [10, 20]
 
 
 def test_an_agent_need_not_tell_what_was_finite(tmp_path):
@@ -228,7 +230,7 @@ def test_where_nobody_reads_on_the_checkpoint_is_there(tmp_path):
 
     with pytest.raises(BrokenPipeError):
         run(tmp_path, report=Pipe())
-    checkpoints = Checkpoints(tmp_path / "checkpoints", training_hash(settings(1, 1)), write=False)
+    checkpoints = Checkpoints(tmp_path / "checkpoints", settings(1, 1), write=False)
     assert checkpoints.updates()[-1] == 20
 
 
@@ -287,7 +289,7 @@ def test_signals_leave_a_checkpoint(tmp_path, signum):
     assert f"stopped by {signal.Signals(signum).name} at update" in said
     assert "rpgjax resume" in said
     last = read_metrics(tmp_path / "metrics.jsonl")[-1]["update"]
-    checkpoints = Checkpoints(tmp_path / "checkpoints", training_hash(settings(1, 1)), write=False)
+    checkpoints = Checkpoints(tmp_path / "checkpoints", settings(1, 1), write=False)
     assert checkpoints.updates()[-1] == last
 
 
