@@ -153,7 +153,7 @@ def starting_points(
             carry, state = loop
             keys = jax.random.split(key, num_envs)
             carry, action = jax.vmap(policy.sample)(carry, state.obs, keys)
-            after = jax.vmap(env.step)(state, action)
+            after = as_dtypes(jax.vmap(env.step)(state, action), state)
             fell = after.done > 0  # stays where it was last on its feet
 
             def keep(new: Array, old: Array) -> Array:
@@ -248,17 +248,21 @@ def compare(
 
     direction = generator.standard_normal(gradient.shape)
     slopes = np.stack([slope(direction, step) for step in TINY_STEPS])
-    best = np.argmin(np.abs(np.diff(slopes, axis=0)), axis=0)
+    apart = np.abs(np.diff(slopes, axis=0))
+    best = np.argmin(np.where(np.isfinite(apart), apart, np.inf), axis=0)
     found, expected = np.take_along_axis(slopes, best[None], axis=0)[0], along(direction)
     size = np.maximum(np.abs(found), np.abs(expected))
     error = np.where(size > 0, np.abs(found - expected) / np.where(size > 0, size, 1.0), 0.0)
+    error = np.where(
+        np.isfinite(found), error, np.inf
+    )  # no gradient is that of a return that breaks
 
     directions = generator.standard_normal((DIRECTIONS, *gradient.shape))
     smoothed = np.stack([slope(direction, SMOOTHING) for direction in directions])
     exact = np.stack([along(direction) for direction in directions])
     lengths = np.linalg.norm(smoothed, axis=0) * np.linalg.norm(exact, axis=0)
-    cosine = np.sum(smoothed * exact, axis=0)[finite & (lengths > 0)]
-    lengths = lengths[finite & (lengths > 0)]
+    told = finite & (lengths > 0) & np.isfinite(lengths)
+    cosine, lengths = np.sum(smoothed * exact, axis=0)[told], lengths[told]
     return (
         float(np.median(error[finite])),
         float(np.median(cosine / lengths)) if lengths.size else None,

@@ -85,6 +85,17 @@ def test_broken_gradients_are_counted_where_they_begin_and_not_before():
     assert json.loads(text)[-1]["grad_norm_median"] is None
 
 
+def test_a_return_that_breaks_beside_the_actions_is_no_agreement():
+    actions = jnp.zeros((2, 3, 1))
+
+    def returns(moved, states, count):
+        return jnp.where(jnp.any(moved != 0.0, axis=(0, 2)), jnp.nan, 0.0)
+
+    programs = check.Programs(returns, lambda actions, states, count: jnp.ones_like(actions))
+    states = jax.vmap(Track().reset)(jax.random.split(jax.random.key(0), 3))
+    assert check.compare(programs, actions, states, 2, seed=0) == (np.inf, None)
+
+
 def test_a_reward_that_ignores_the_actions_has_no_direction(tmp_path):
     found = rows(lambda x, t: jnp.ones(()))
     row = found[-1]

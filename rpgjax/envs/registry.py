@@ -120,9 +120,7 @@ def _on_physics(name: str, backend: str) -> Env:
 
         from rpgjax.physics.backends import differentiable
         from rpgjax.physics.compliant import compliant
-        from rpgjax.physics.fluid import repair_brax
         from rpgjax.physics.surrogate import body_of, surrogate
-    repair_brax()
     if backend in _EXACT:
         return differentiable(envs.get_environment(name, backend=backend))
     smooth = envs.get_environment(name, backend="generalized")

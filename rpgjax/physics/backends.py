@@ -14,6 +14,7 @@ from brax.spring.base import State
 
 from rpgjax.physics import implicit_mjx
 from rpgjax.physics.batched_step import batched_step
+from rpgjax.physics.fluid import repair_brax
 from rpgjax.physics.ground import UnsupportedSystemError
 from rpgjax.physics.spring_state import Packed
 from rpgjax.physics.spring_step import spring_physics
@@ -34,6 +35,21 @@ def unsupported(sys: System) -> str | None:
 def supported(sys: System) -> bool:
     """Whether the fast spring physics can step a system."""
     return unsupported(sys) is None
+
+
+def bare(env: Env, what: str) -> None:
+    """Raises ValueError where `what` would change the physics of a wrapper, which nothing steps."""
+    if isinstance(env, Wrapper):
+        raise ValueError(
+            f"{what} wants a {type(env.unwrapped).__name__} without wrappers around it: wrap what comes back"
+        )
+
+
+def has_own_step(env: PipelineEnv) -> bool:
+    """Whether an environment steps by neither its backend nor what `differentiable` made of it."""
+    if (step := vars(env).get("pipeline_step")) is not None:
+        return not hasattr(step, "made_by_differentiable")
+    return type(env).pipeline_step is not PipelineEnv.pipeline_step
 
 
 def for_this_system(env: PipelineEnv, physics: Callable[..., Any]) -> Callable[..., Any]:
@@ -125,7 +141,8 @@ def differentiable(env: Env) -> Env:
     The spring backend gets our own implementation of the same physics (same values and gradients up to
     rounding) where :func:`supported`; the mjx backend its own step with a derivative of the constraint
     solver (`rpgjax.physics.implicit_mjx`). Every other Brax environment keeps Brax's step. All are
-    rematerialised per physics substep. Reverse mode only.
+    rematerialised per physics substep. Reverse mode only. An environment that steps by something else, a
+    `pipeline_step` of its own, `compliant` or `surrogate`, comes back as it is.
 
     The fast path reads the centre-of-mass fields ``x_i`` and ``xd_i`` of the state and recomputes the
     rest, so the state must be consistent: made by ``pipeline_init`` or by an earlier step.
@@ -140,8 +157,9 @@ def differentiable(env: Env) -> Env:
         env = copy.copy(env)
         env.env = inner
         return env
-    if not isinstance(env, PipelineEnv):
+    if not isinstance(env, PipelineEnv) or has_own_step(env):
         return env
+    repair_brax()
     env = copy.copy(env)
     step = _mjx_step(env) if env._pipeline is brax_mjx else _checkpointed_step(env)
     if env._pipeline is brax_spring and not env._debug:
@@ -149,5 +167,6 @@ def differentiable(env: Env) -> Env:
             step = for_this_system(env, _fast_step(env))
         except UnsupportedSystemError as error:
             logger.info("brax's own spring physics for %s: %s", type(env).__name__, error)
+    step.made_by_differentiable = True  # and may be made anew, of another system
     env.pipeline_step = step
     return env

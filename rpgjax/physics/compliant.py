@@ -6,8 +6,8 @@ damper as well. All of them, and the joints' damping, are integrated linearly im
 
     (M + dt (B + D)) qdd = tau - bias + J' f - B qd,
 
-one Cholesky solve a step: stable at steps of 10 ms and more, with nothing to iterate. What a state loses
-in a contact it does not pass on, and so gradients stay small.
+one solve a step, by a pass over the tree of links: stable at steps of 10 ms and more, with nothing to
+iterate. What a state loses in a contact it does not pass on, and so gradients stay small.
 """
 
 import copy
@@ -20,15 +20,16 @@ import numpy as np
 from brax import kinematics
 from brax.base import Motion, System, Transform
 from brax.base import State as BaseState
-from brax.envs.base import PipelineEnv
+from brax.envs.base import Env, PipelineEnv
 from brax.io import mjcf
 
 from rpgjax.physics import compliant_dense
-from rpgjax.physics.backends import for_this_system
+from rpgjax.physics.backends import bare, for_this_system
 from rpgjax.physics.batched_step import batched_step
 from rpgjax.physics.compliance import Compliance, constants
 from rpgjax.physics.compliant_step import Outputs, compliant_physics, outputs
 from rpgjax.physics.compliant_system import compliant_system
+from rpgjax.physics.fluid import repair_brax
 from rpgjax.physics.ground import UnsupportedSystemError
 from rpgjax.types import Array
 
@@ -42,7 +43,7 @@ class Pipeline(NamedTuple):
     step: Callable[[BaseState, Array], BaseState]  # state, action
 
 
-def compliant(env: PipelineEnv, compliance: Compliance = Compliance()) -> PipelineEnv:
+def compliant(env: Env, compliance: Compliance = Compliance()) -> PipelineEnv:
     """A copy of an environment on generalized coordinates whose contacts and stops give a little.
 
     A physics step is the environment's own step in as few parts as `compliance.longest_step` allows, each
@@ -50,9 +51,11 @@ def compliant(env: PipelineEnv, compliance: Compliance = Compliance()) -> Pipeli
     with contacts between links, but for capsules on an arm and on what it pushes, take a slower path.
 
     Raises:
-        ValueError: the environment was not built for `generalized`.
+        ValueError: the environment was not built for `generalized`, or there are wrappers around it.
         NotImplementedError, RuntimeError: its model has something that Brax does not know.
     """
+    bare(env, "compliant")
+    repair_brax()
     if env.backend != "generalized":
         raise ValueError(f"compliant contact wants a generalized environment, not {env.backend}")
     if env.sys.mj_model is not None:

@@ -12,7 +12,7 @@ from rpgjax.physics.components import Component, Vector, constant
 
 
 class UnsupportedSystemError(ValueError):
-    """The fast spring physics does not know how to step this system; the message says why."""
+    """A fast physics, spring's or compliant contact's, cannot step this system; the message says why."""
 
 
 def pairs_that_may_touch(sys: System) -> Iterator[tuple[int, int, int]]:

@@ -11,26 +11,27 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from brax.base import State
-from brax.envs.base import PipelineEnv
+from brax.envs.base import Env, PipelineEnv
 
-from rpgjax.physics.backends import for_this_system
+from rpgjax.physics.backends import bare, for_this_system
 from rpgjax.types import Array
 
 
-def surrogate(exact: PipelineEnv, smooth: PipelineEnv) -> PipelineEnv:
+def surrogate(exact: Env, smooth: Env) -> PipelineEnv:
     """A copy of `exact` whose steps have the derivative of `smooth`'s.
 
     The gradient goes through q and qd of the pipeline's state alone; observations and rewards may be
     functions of q, qd, x and xd.
 
     Args:
-        exact: the environment that is stepped; its physics needs no derivative.
+        exact: the `PipelineEnv` that is stepped; its physics needs no derivative.
         smooth: the same task on physics with one, whose state is made of q and qd
             (`rpgjax.physics.compliant`).
 
     Raises:
-        ValueError: their steps are not equally long.
+        ValueError: their steps are not equally long, or there are wrappers around them.
     """
+    bare(exact, "surrogate"), bare(smooth, "surrogate")
     if not np.isclose(float(exact.dt), float(smooth.dt), rtol=1e-3):
         raise ValueError(
             f"a step of the exact physics is {float(exact.dt):g} s, of the smooth {float(smooth.dt):g} s"
@@ -68,7 +69,13 @@ def body_of(exact: PipelineEnv, smooth: PipelineEnv) -> PipelineEnv:
     Brax's spring and positional physics scale masses and inertias, have gears of their own for some tasks, no
     armature and no springs in joints; the slopes of the model's own body are those of another robot. They
     also damp joints by numbers of their own, in substeps; one implicit step with these damps motors too much.
+    Joint stops stay as stiff and damped as for the model's own body.
+
+    Raises:
+        ValueError: `smooth` has its physics already: it is for `rpgjax.physics.compliant` to be given this.
     """
+    if "pipeline_step" in vars(smooth):
+        raise ValueError("body_of comes before compliant: the physics of this one is made already")
     sys = exact.sys
     if exact.backend in ("spring", "positional"):
         mass, moments = sys.link.inertia.mass, jax.vmap(jnp.diagonal)(sys.link.inertia.i)

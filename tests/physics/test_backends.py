@@ -38,6 +38,25 @@ def test_environments_without_physics_come_back_unchanged() -> None:
     assert differentiable(wrapped) is wrapped
 
 
+def test_other_steps_than_a_backends_are_left_as_they_are() -> None:
+    class Pushed(type(envs.get_environment("inverted_pendulum", backend="spring"))):
+        """A user's task with a step of its own."""
+
+        def pipeline_step(self, pipeline_state: Any, action: jax.Array) -> Any:
+            return super().pipeline_step(pipeline_state, action + 0.1)
+
+    pushed = Pushed(backend="spring")
+    assert differentiable(pushed) is pushed
+    spring, generalized = (
+        envs.get_environment("inverted_double_pendulum", backend=b)
+        for b in ("spring", "generalized")
+    )
+    lent = surrogate(spring, compliant(generalized))
+    assert differentiable(lent) is lent
+    wrapped = Wrapper(lent)
+    assert differentiable(wrapped) is wrapped
+
+
 def heavier(env: PipelineEnv) -> PipelineEnv:
     """Four times its mass, as Brax's domain randomisation would have it."""
     mass = 4.0 * env.sys.link.inertia.mass

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from brax import envs
 from brax.envs.base import PipelineEnv
+from brax.io import mjcf
 
 from rpgjax.physics import batched_step
-from rpgjax.physics.backends import differentiable
+from rpgjax.physics.backends import differentiable, supported
 
 TASKS = ["ant", "hopper"]
 pytestmark = pytest.mark.usefixtures("brax_physics", "x64")
@@ -21,6 +22,54 @@ def task(name: str, substeps: int) -> PipelineEnv:
     env = copy.copy(envs.get_environment(name, backend="spring"))
     env._n_frames = substeps
     return env
+
+
+ODD_JOINTS = """
+<mujoco><compiler angle="degree"/>
+<custom><numeric name="constraint_vel_damping" data="3"/><numeric name="constraint_ang_damping" data="2"/>
+<numeric name="elasticity" data="0.3"/></custom>
+<default><geom contype="0" conaffinity="1"/></default>
+<worldbody><geom type="plane" size="9 9 1" contype="1" conaffinity="0" friction="0.7 0 0"/>
+<body pos="0 0 0.5" quat="0.9 0.1 0.3 0.2">
+ <joint axis="-1 0 0" range="-20 20" limited="true" pos="0 0 .05"/><joint axis="0 0 -1" pos="0 0 .05"/>
+ <joint axis="0 -1 0" range="-10 10" limited="true" pos="0 0 .05"/>
+ <geom type="capsule" size="0.1" fromto="0 0 0 0.3 0.1 0"/>
+ <body pos="0.3 0.1 0" quat="0.8 0.2 0 0.1">
+  <joint axis="0 1 0" range="-5 5" limited="true"/><joint axis="1 0 0" range="-15 5" limited="true"/>
+  <geom type="capsule" size="0.08" fromto="0 0 0 0.1 0.1 -0.35"/>
+  <body pos="0.1 0.1 -.3"><joint axis="0 0 1"/><geom type="sphere" size="0.1" pos="0.05 0 -0.1"/></body>
+ </body>
+</body>
+<body><joint type="free"/><geom type="capsule" size="0.1 0.2"/></body>
+</worldbody></mujoco>
+"""
+
+
+def test_joints_of_every_kind_and_inertias_of_their_own_are_braxs() -> None:
+    """Ball and universal joints with stops, one left-handed, beside a free body; the ground is touched."""
+
+    class Odd(PipelineEnv):
+        def reset(self, rng: Any) -> Any: ...
+        def step(self, state: Any, action: Any) -> Any: ...
+
+    env = Odd(mjcf.loads(ODD_JOINTS), backend="spring", n_frames=1)
+    assert (
+        supported(env.sys) and env.sys.link_types == "321f" and env.sys.spring_inertia_scale == 0.0
+    )
+    draw, count = np.random.default_rng(0), 20
+    q = np.tile(np.asarray(env.sys.init_q), (count, 1))
+    q += 0.4 * draw.normal(size=q.shape)
+    q[:, 8] = draw.uniform(0.02, 0.3, count)  # the free body at the ground
+    q[:, 9:13] /= np.linalg.norm(q[:, 9:13], axis=1, keepdims=True)
+    qd = 2.0 * draw.normal(size=(count, env.sys.qd_size()))
+    states = jax.jit(jax.vmap(env.pipeline_init))(jnp.asarray(q), jnp.asarray(qd))
+    actions = jnp.zeros((count, 0))
+    theirs, ours = (
+        jax.jit(jax.vmap(one.pipeline_step))(states, actions) for one in (env, differentiable(env))
+    )
+    assert not np.allclose(theirs.xd.vel[:, -1], states.xd.vel[:, -1] + env.sys.gravity * env.dt)
+    for leaf, expected in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+        np.testing.assert_allclose(leaf, expected, rtol=1e-9, atol=1e-9)
 
 
 def rollout(env: PipelineEnv, state: Any, actions: jax.Array) -> Any:

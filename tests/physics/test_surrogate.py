@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from brax import envs
+from brax.envs import Wrapper
 
 from rpgjax.envs.registry import softness
 from rpgjax.physics.backends import differentiable
@@ -70,6 +71,17 @@ def test_steps_must_be_equally_long(environments):
     other._n_frames *= 2
     with pytest.raises(ValueError, match="a step of the exact physics is"):
         surrogate(other, smooth)
+
+
+def test_what_would_change_nothing_is_refused(environments):
+    exact, smooth, _ = environments
+    with pytest.raises(ValueError, match="surrogate wants a InvertedDoublePendulum without"):
+        surrogate(Wrapper(exact), smooth)
+    with pytest.raises(ValueError, match="before compliant"):
+        body_of(exact, smooth)
+    generalized = envs.get_environment("inverted_pendulum", backend="generalized")
+    with pytest.raises(ValueError, match="compliant wants a InvertedPendulum without wrappers"):
+        compliant(Wrapper(generalized))
 
 
 def test_motors_move_the_same_body():
