@@ -311,8 +311,10 @@ def fill_readme(folder: Path, text: str, mark: str = "results") -> None:
     """Prints a table and puts it between the marks in the folder's README.md."""
     readme = folder / "README.md"
     opens, closes = f"<!-- {mark} -->", f"<!-- /{mark} -->"
-    before, _, rest = readme.read_text().partition(opens)
-    _, _, after = rest.partition(closes)
+    before, opened, rest = readme.read_text().partition(opens)
+    _, closed, after = rest.partition(closes)
+    if not (opened and closed):
+        raise SystemExit(f"{readme} has no place for results between {opens} and {closes}")
     readme.write_text(f"{before}{opens}\n{text}\n{closes}{after}")
     print(text)
 
@@ -360,5 +362,6 @@ def measure_each(
         if name not in results:
             print(f"== {name}", flush=True)
             results[name] = measure(variant)
-            file.write_text(json.dumps(results, indent=1) + "\n")
+            text = json.dumps(results, indent=1) + "\n"
+            write_whole(file, lambda part, text=text: part.write_text(text))
     fill_readme(file.parents[1], table(results), mark)

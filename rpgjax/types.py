@@ -32,6 +32,7 @@ _FLOAT_FLAG = PrimitiveConstructorSpec(
 # A setting that may be a traced array, so that a sweep can `vmap` over it; a float on the command line.
 Traced = Annotated[float | jax.Array, _FLOAT_FLAG]
 Share = Annotated[Traced, Limits(0.0, 1.0)]
+Decay = Annotated[Traced, Limits(0.0, 1.0 - 1e-6)]  # of an average that begins at zero
 NonNegative = Annotated[Traced, Limits(0.0)]
 Positive = Annotated[Traced, Limits(1e-9)]  # something is divided by it
 Fraction = Annotated[float, Limits(0.0, 1.0)]  # that shapes the program

@@ -102,6 +102,8 @@ CELLS = {
 def run(cell: Cell, first_seed: int) -> None:
     """Trains a cell."""
     if cell.algorithm == "ppo":
+        if first_seed:
+            raise SystemExit(f"{cell.name}: PPO has seed 0 alone")
         run_ppo(cell)
         return
     done = harness.run(cell.experiment, cell.name, first_seed)

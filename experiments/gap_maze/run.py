@@ -217,9 +217,9 @@ def main() -> None:
             if not results(name, seed, arguments.sizes).exists()
         ]
         if arguments.together:
-            train_together(
-                [one for one in missing if VARIANTS[one[0]].together is not None], arguments.sizes
-            )
+            able = [one for one in missing if VARIANTS[one[0]].together is not None]
+            if able:
+                train_together(able, arguments.sizes)
         else:
             for name, seed in missing:
                 train(name, seed, arguments.sizes)

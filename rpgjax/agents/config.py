@@ -6,7 +6,18 @@ from typing import Literal
 import optax
 
 from rpgjax.models.networks import Activation
-from rpgjax.types import Array, Count, NonNegative, Number, Positive, Share, Traced, check_fields
+from rpgjax.types import (
+    Array,
+    Count,
+    Decay,
+    NonNegative,
+    Number,
+    Positive,
+    Share,
+    Traced,
+    check_fields,
+    known_to_be,
+)
 
 
 @dataclass(frozen=True)
@@ -34,14 +45,18 @@ class ShortHorizonConfig:
     critic_learning_rate: NonNegative = 5e-4
     learning_rate_floor: Share = 0.2  # fraction of the rates that stays after the decay
     learning_rate_decay_steps: Count = 1_200_000  # environment steps of linear decay
-    adam_b1: Share = 0.7
-    adam_b2: Share = 0.95
+    adam_b1: Decay = 0.7
+    adam_b2: Decay = 0.95
     actor_average_keep: Share = 0.0  # of the averaged actor, which is evaluated; 0: the last actor
     weight_decay: NonNegative = 0.0
     max_grad_norm: Positive = 0.5
-    max_cotangent_norm: NonNegative = 0.0  # limit between steps, on one environment's J / H; 0: off
+    max_cotangent_norm: NonNegative = (
+        0.0  # limit on it between steps, of one environment's part of the loss
+    )
     cotangent_decay: Share = 1.0  # kept of it at each step on its way back; 1: off
-    max_growth: NonNegative = 0.0  # of it over a step: AHAC cuts windows shorter above that; 0: off
+    max_growth: NonNegative = (
+        0.0  # of it over a step: AHAC cuts windows shorter above that; 0 is off, in all
+    )
     horizon_rate: NonNegative = 0.2  # of AHAC's multipliers and of its horizon
     critic_passes: Count = 8  # passes over the window's samples in an update
     critic_minibatches: Count = 4  # minibatches in a pass
@@ -74,3 +89,9 @@ def check(config: ShortHorizonConfig) -> None:
         raise ValueError(
             f"num_envs * horizon = {samples} can't be cut into {config.critic_minibatches} minibatches"
         )
+    if known_to_be(config.max_growth, 0.0):
+        return
+    if isinstance(config.max_cotangent_norm, int | float) and config.max_cotangent_norm > 0:
+        raise ValueError("max_growth measures what max_cotangent_norm limits: set one of them to 0")
+    if getattr(config, "chunk_length", 1) > 1:
+        raise ValueError("max_growth cuts windows, not plans: set it to 0, or chunk_length to 1")

@@ -39,25 +39,23 @@ def shac(env: Env, config: SHACConfig = SHACConfig(), head: PolicyHead | None = 
     Args:
         env: the task.
         config: the settings.
-        head: a policy head of your own, in place of the Gaussian one that `config` describes.
+        head: a policy head of your own on observations, of chunk_length actions at once, in place of the
+            Gaussian one that `config` describes.
 
     Raises:
         ValueError: static fields that cannot work together.
     """
     world = training_episodes(env, config)
     size = world.action_size * config.chunk_length
-    head = head or chunked(
-        gaussian(
-            world.observation_size,
-            size,
-            config.actor_hidden,
-            config.activation,
-            log_std_init=config.log_std_init,
-        ),
-        config.chunk_length,
+    head = head or gaussian(
+        world.observation_size,
+        size,
+        config.actor_hidden,
+        config.activation,
+        log_std_init=config.log_std_init,
     )
     variant = Variant(
-        head=head,
+        head=chunked(head, config.chunk_length),
         init_memory=no_memory,
         reward=lambda memory, view: view.window.reward,
         penalty=lambda actor, memory, view, returns, key: (jnp.float32(0.0), {}),

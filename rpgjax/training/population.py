@@ -49,7 +49,7 @@ def population(
         and after the last. Its state is donated to the next update: read it before going on.
 
     Raises:
-        ValueError: a field that cannot vary, or values that are not one for each member.
+        ValueError: no seeds, a field that cannot vary, or values that are not one for each member.
     """
     _check(config, seeds, varied)
     fields = {name: jnp.asarray(values, jnp.float32) for name, values in varied.items()}
@@ -87,6 +87,8 @@ def population(
 
 
 def _check(config: Any, seeds: Sequence[int], varied: Mapping[str, Sequence[float]]) -> None:
+    if not len(seeds):
+        raise ValueError("a population wants at least one seed")
     types = {field.name: field.type for field in dataclasses.fields(config)}
     for name, values in varied.items():
         if name not in types:

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from brax.envs import Wrapper
+from heads import linear_head
 
 from rpgjax.agents import AGENTS
 from rpgjax.agents.config import check
@@ -289,6 +290,87 @@ def test_impossible_settings_are_refused_in_one_line():
     with pytest.raises(ValueError, match=r"uniform_margin \(0\) must be between 1e-06 and 0.5"):
         check(replace(config, uniform_margin=0.0))
     check(replace(config, discount=jnp.array(0.99)))  # that of a sweep is not known
+
+
+def test_ahac_is_refused_where_it_would_do_nothing():
+    config = replace(AGENTS["rfo"][0](), max_growth=1.5)
+    check(config)
+    with pytest.raises(ValueError, match="max_cotangent_norm limits"):
+        check(replace(config, max_cotangent_norm=9.6))
+    with pytest.raises(ValueError, match="chunk_length to 1"):
+        check(replace(config, chunk_length=2))
+
+
+def test_adams_averages_must_forget():
+    with pytest.raises(ValueError, match="adam_b1"):
+        check(replace(AGENTS["shac"][0](), adam_b1=1.0))
+
+
+class Fades(Wrapper):
+    """A task whose chance of going on depends on where it is."""
+
+    def reset(self, rng):
+        state = self.env.reset(rng)
+        return state.replace(info=state.info | {"survival": jnp.ones(())})
+
+    def step(self, state, action):
+        state = self.env.step(state, action)
+        chance = jax.nn.sigmoid(2.0 + state.obs[0])
+        return state.replace(info=state.info | {"survival": chance})
+
+
+@pytest.mark.parametrize(
+    ("name", "field", "values", "changes", "leaves"),
+    [
+        ("sapo", "temperature_init", (1e-9, 1.0), ("gradient", "critic"), ()),
+        ("sapo", "actor_value", ("mean", "min"), ("gradient",), ("critic",)),
+        ("sapo", "target_value", ("mean", "min"), ("critic",), ("gradient",)),
+        ("shac", "weight_decay", (0.0, 0.5), ("actor", "critic"), ("gradient",)),
+        ("shac", "survival_slope", (0.0, 1.0), ("gradient",), ("critic",)),
+        ("rfo", "c_past", (0.0, 0.5), ("gradient",), ()),
+        ("rfo", "c_uniform", (0.0, 0.5), ("gradient",), ("critic",)),
+    ],
+)
+def test_each_setting_changes_what_it_is_for_and_no_more(name, field, values, changes, leaves):
+    """The norm of the actor's gradient, or parameters after an update."""
+
+    def trained(value):
+        # L_past has nothing to remember in the first update.
+        agent = make(name, Fades(analytic.double_integrator()), **{field: value})
+        state, metrics = train(agent, 2 if field == "c_past" else 1)
+        gradient = metrics["train/grad_norm"][-1]
+        return {"gradient": gradient, "actor": state.actor, "critic": state.critic}
+
+    one, other = map(trained, values)
+    for part in (*changes, *leaves):
+        pairs = zip(jax.tree.leaves(one[part]), jax.tree.leaves(other[part]), strict=True)
+        same = all(np.allclose(a, b, rtol=1e-4, atol=1e-6) for a, b in pairs)
+        assert same == (part in leaves), part
+
+
+def test_a_target_critic_follows_slowly_and_a_temperature_is_learned():
+    before, after = (train(make("shac", target_critic_keep=0.9), n)[0] for n in (0, 1))
+    parts = (before.target_critic, after.critic, after.target_critic)
+    for old, new, target in zip(*map(jax.tree.leaves, parts), strict=True):
+        np.testing.assert_allclose(target, 0.9 * old + 0.1 * new, rtol=1e-4, atol=1e-6)
+    sapo = make("sapo")
+    before, after = (train(sapo, n)[0].memory.log_alpha for n in (0, 1))
+    assert float(after) != float(before)
+
+
+def test_a_head_of_ones_own_decides_chunks_too():
+    config = replace(AGENTS["shac"][0](), num_envs=8, horizon=4, chunk_length=2)
+    head = linear_head(2, actions=2)  # two actions of one entry each
+    agent = AGENTS["shac"][1](analytic.double_integrator(), config, head)
+    state = jax.jit(agent.init)(jax.random.key(0))
+    state = state._replace(averaged_actor=jnp.array([[0.5, 0.1], [-0.5, 0.2]]))
+    policy, observation = agent.policy(state), jnp.array([0.3, -0.2])
+    carry, actions = policy.reset(observation, jax.random.key(1)), []
+    for seen in (observation, 5.0 * observation, observation):
+        carry, action = policy.mode(carry, seen)
+        actions.append(float(action[0]))
+    expected = np.tanh([0.5 * 0.3 - 0.1 * 0.2, -0.5 * 0.3 - 0.2 * 0.2, 0.5 * 0.3 - 0.1 * 0.2])
+    np.testing.assert_allclose(actions, expected, rtol=1e-2, err_msg="decided two by two")
 
 
 def test_the_averaged_actor_is_what_is_evaluated():
