@@ -59,7 +59,7 @@ def of_the_ground(
         system, gap, at(velocity, point), n, point, known.friction, known.exists, one
     )
     if known.slots > 1:
-        inertia, wrench = _over_slots((inertia, wrench))
+        inertia, wrench = _over_slots((inertia, wrench), known.slots)
     if known.rows is not None:
         inertia, wrench = jax.tree.map(
             lambda c: c if isinstance(c, float) else _to_links(c, known.rows, count),
@@ -91,7 +91,7 @@ def of_two_links(
     point, gap, n = fence((minus(point, origin), gap, n), one)
     moved = minus(at(velocities[1], point), at(velocities[0], point))
     found = _resisted(system, gap, moved, n, point, touch.friction, None, one)
-    return _over_slots(found)
+    return _over_slots(found, touch.contacts)
 
 
 def _resisted(
@@ -134,6 +134,12 @@ def _with_slots(tree):
     return jax.tree.map(lambda c: c if isinstance(c, float) else c[None], tree)
 
 
-def _over_slots(tree):
-    """The sum over a link's contacts."""
-    return jax.tree.map(lambda c: c if isinstance(c, float) else jnp.sum(c, axis=0), tree)
+def _over_slots(tree, slots: int):
+    """The sum over a link's contacts. Where all are alike, their constants are one, and so is the axis."""
+
+    def total(c: Component) -> Component:
+        if isinstance(c, float):
+            return slots * c
+        return jnp.sum(c, axis=0) if c.shape[0] == slots else slots * c[0]
+
+    return jax.tree.map(total, tree)

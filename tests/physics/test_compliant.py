@@ -397,6 +397,21 @@ def test_twins_at_one_place_touch_as_the_whole_matrix_says(more, x64):
     assert float(a.qd[0]) > -0.9, "the ground pushes"
 
 
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_contacts_that_are_alike_count_as_often_as_they_are_there(count, x64):
+    with quiet_models():
+        sys = mjcf.loads(
+            f"""<mujoco><worldbody><geom type="plane" size="9 9 1" contype="0"/>
+            <body pos="0 0 0.09"><joint type="slide" axis="0 0 1"/><joint type="slide" axis="1 0 0"/>
+            {"<geom size='0.1'/>" * count}</body></worldbody></mujoco>"""
+        )
+    q, qd = jnp.zeros(2), jnp.array([-1.0, 0.3])
+    slow, quick = (make(sys, Compliance(), 0.01, 2) for make in (dense_pipeline, fast_pipeline))
+    a, b = (jax.jit(lambda p=p: p.step(p.init(q, qd), jnp.zeros(0)))() for p in (slow, quick))
+    np.testing.assert_allclose(a.qd, b.qd, rtol=1e-8, atol=1e-8)
+    assert float(a.qd[0]) > -0.9, "the ground pushes"
+
+
 def test_contacts_that_the_model_turns_off_are_off():
     ball = """<geom type="plane" size="9 9 1"/><body pos="0 0 0.05"><joint type="slide" axis="0 0 1"/>
         <geom size="0.1"/></body>"""
