@@ -253,9 +253,8 @@ def compare(
     found, expected = np.take_along_axis(slopes, best[None], axis=0)[0], along(direction)
     size = np.maximum(np.abs(found), np.abs(expected))
     error = np.where(size > 0, np.abs(found - expected) / np.where(size > 0, size, 1.0), 0.0)
-    error = np.where(
-        np.isfinite(found), error, np.inf
-    )  # no gradient is that of a return that breaks
+    # Nothing is the gradient of a return that breaks.
+    error = np.where(np.isfinite(found), error, np.inf)
 
     directions = generator.standard_normal((DIRECTIONS, *gradient.shape))
     smoothed = np.stack([slope(direction, SMOOTHING) for direction in directions])

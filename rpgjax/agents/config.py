@@ -50,13 +50,9 @@ class ShortHorizonConfig:
     actor_average_keep: Share = 0.0  # of the averaged actor, which is evaluated; 0: the last actor
     weight_decay: NonNegative = 0.0
     max_grad_norm: Positive = 0.5
-    max_cotangent_norm: NonNegative = (
-        0.0  # limit on it between steps, of one environment's part of the loss
-    )
+    max_cotangent_norm: NonNegative = 0.0  # limit between steps, on one environment's loss; 0: off
     cotangent_decay: Share = 1.0  # kept of it at each step on its way back; 1: off
-    max_growth: NonNegative = (
-        0.0  # of it over a step: AHAC cuts windows shorter above that; 0 is off, in all
-    )
+    max_growth: NonNegative = 0.0  # of it over a step: AHAC cuts windows shorter above that; 0: off
     horizon_rate: NonNegative = 0.2  # of AHAC's multipliers and of its horizon
     critic_passes: Count = 8  # passes over the window's samples in an update
     critic_minibatches: Count = 4  # minibatches in a pass
