@@ -6,8 +6,8 @@ python experiments/push/ant_mazes.py --report           only the figure and the 
 
 RPG through physics (`rpg_physics`) with a flow, z one of four by soft Q, told from where ant and block
 are, novelty of these, and an archive of states to start from; and the same without one of these: without an
-archive also with training's episodes as long as the task's, since those of ten seconds, from the task's
-start, end before the goal. Each seed is
+archive also with training's episodes as long as the task's, since those of ten seconds are short from
+there. Each seed is
 a run of its own in runs/push, which goes on where it was stopped. In the end each plays 256 episodes, 128
 with each z, and 128 in which it is measured whether the way is walked, and not through a wall.
 """
