@@ -75,9 +75,7 @@ def run(experiment: Experiment, name: str, first_seed: int = 0) -> Any:
         "seeds": [learning_curves(rows) for rows in done.rows],
         "elsewhere": {backend: elsewhere(done, backend) for backend in experiment.also_on},
     }
-    path = experiment.results(name, first_seed)
-    path.parent.mkdir(exist_ok=True)
-    write_whole(path, lambda file: file.write_text(json.dumps(content, indent=1) + "\n"))
+    write(experiment.results(name, first_seed), content, indent=1)
     return done
 
 
@@ -220,10 +218,10 @@ def cost(run: Any) -> dict[str, float]:
     }
 
 
-def write(path: Path, content: dict[str, Any]) -> None:
-    """Keeps a run's results, on one line."""
+def write(path: Path, content: dict[str, Any], indent: int | None = None) -> None:
+    """Keeps results, on one line unless they are indented."""
     path.parent.mkdir(exist_ok=True)
-    write_whole(path, lambda file: file.write_text(json.dumps(content) + "\n"))
+    write_whole(path, lambda file: file.write_text(json.dumps(content, indent=indent) + "\n"))
 
 
 def read_seeds(pattern: Path) -> list[dict[str, Any]]:
@@ -362,6 +360,5 @@ def measure_each(
         if name not in results:
             print(f"== {name}", flush=True)
             results[name] = measure(variant)
-            text = json.dumps(results, indent=1) + "\n"
-            write_whole(file, lambda part, text=text: part.write_text(text))
+            write(file, results, indent=1)
     fill_readme(file.parents[1], table(results), mark)

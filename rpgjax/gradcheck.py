@@ -22,6 +22,7 @@ from rich.table import Table
 
 from rpgjax.agents.agent import Policy
 from rpgjax.envs.episodes import as_dtypes
+from rpgjax.training.metrics import jsonable
 from rpgjax.training.programs import Job
 from rpgjax.types import Array, Key
 
@@ -287,11 +288,7 @@ def rates(calls: Sequence[Callable[..., Array]], arguments: tuple[Any, ...]) -> 
 
 def to_json(rows: list[Row]) -> list[dict[str, Any]]:
     """Rows as plain objects; numbers that are not finite become None."""
-
-    def plain(value: Any) -> Any:
-        return None if isinstance(value, float) and not np.isfinite(value) else value
-
-    return [{k: plain(v) for k, v in asdict(row).items()} for row in rows]
+    return jsonable([asdict(row) for row in rows])
 
 
 def report(rows: list[Row]) -> None:

@@ -45,9 +45,14 @@ def may_be_traced(kind: Any) -> bool:
     return _FLOAT_FLAG in getattr(kind, "__metadata__", ())
 
 
+def is_known(value: int | float | np.number | Array) -> bool:
+    """Whether a setting is a number when the program is built; one that is traced is not."""
+    return isinstance(value, (int, float, np.number))
+
+
 def known_to_be(value: int | float | np.number | Array, constant: float) -> bool:
     """Whether a setting is `constant` when the program is built; one that is traced never is."""
-    return isinstance(value, (int, float, np.number)) and bool(value == constant)
+    return is_known(value) and bool(value == constant)
 
 
 def check_fields(settings: Any) -> None:

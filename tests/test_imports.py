@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 PACKAGE = Path(__file__).parent.parent / "rpgjax"
 FLOORS = [  # from the ground up; a file may import from its own floor and from those below
     {"types"},
@@ -60,12 +62,15 @@ def test_agents_are_known_to_training_through_their_contract_only():
                 assert node.module == "rpgjax.agents.agent", path.name
 
 
-def test_importing_prints_nothing():
-    for program in (
+@pytest.mark.parametrize(
+    "program",
+    [
         "import rpgjax; rpgjax.train, rpgjax.make, rpgjax.preset",
         "from rpgjax.agents import SHACConfig",
         "from rpgjax.training.population import population",
-    ):
-        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-        assert done.returncode == 0
-        assert done.stdout == ""
+    ],
+)
+def test_importing_prints_nothing(program):
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0
+    assert done.stdout == ""

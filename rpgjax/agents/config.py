@@ -16,6 +16,7 @@ from rpgjax.types import (
     Share,
     Traced,
     check_fields,
+    is_known,
     known_to_be,
 )
 
@@ -85,9 +86,8 @@ def check(config: ShortHorizonConfig) -> None:
         raise ValueError(
             f"num_envs * horizon = {samples} can't be cut into {config.critic_minibatches} minibatches"
         )
-    if known_to_be(config.max_growth, 0.0):
-        return
-    if isinstance(config.max_cotangent_norm, int | float) and config.max_cotangent_norm > 0:
+    cuts, limit = not known_to_be(config.max_growth, 0.0), config.max_cotangent_norm
+    if cuts and is_known(limit) and limit > 0:
         raise ValueError("max_growth measures what max_cotangent_norm limits: set one of them to 0")
-    if getattr(config, "chunk_length", 1) > 1:
+    if cuts and getattr(config, "chunk_length", 1) > 1:
         raise ValueError("max_growth cuts windows, not plans: set it to 0, or chunk_length to 1")

@@ -18,7 +18,7 @@ from rpgjax.objectives.novelty import Novelty, random_network
 from rpgjax.policies import PolicyHead
 from rpgjax.policies.latent import Prior, categorical, latent, standard_normal
 from rpgjax.rollout import Transition
-from rpgjax.types import Array, Key, Metrics, Params, known_to_be
+from rpgjax.types import Array, Key, Metrics, Params, is_known, known_to_be
 
 
 class Parts(NamedTuple):
@@ -77,7 +77,7 @@ def make_parts(world: Episodes, config: RPGConfig, head: PolicyHead | None = Non
     unused, discrete = config.latent_unused, config.latent == "discrete"
     if discrete and not known_to_be(unused, 0.0):
         raise ValueError("latent_unused is of a continuous z: a discrete one has all its entries")
-    if isinstance(unused, int | float) and unused > z:
+    if is_known(unused) and unused > z:
         raise ValueError(f"latent_unused ({unused:g}) must not exceed latent_size ({z})")
     init_critic, critic = critic_network(
         s + z, config.hidden, config.activation, 2, layer_norm=False

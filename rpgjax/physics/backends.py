@@ -37,7 +37,7 @@ def supported(sys: System) -> bool:
     return unsupported(sys) is None
 
 
-def bare(env: Env, what: str) -> None:
+def refuse_wrappers(env: Env, what: str) -> None:
     """Raises ValueError where `what` would change the physics of a wrapper, which nothing steps."""
     if isinstance(env, Wrapper):
         raise ValueError(

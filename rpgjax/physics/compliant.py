@@ -24,7 +24,7 @@ from brax.envs.base import Env, PipelineEnv
 from brax.io import mjcf
 
 from rpgjax.physics import compliant_dense
-from rpgjax.physics.backends import bare, for_this_system
+from rpgjax.physics.backends import for_this_system, refuse_wrappers
 from rpgjax.physics.batched_step import batched_step
 from rpgjax.physics.compliance import Compliance, constants
 from rpgjax.physics.compliant_step import Outputs, compliant_physics, outputs
@@ -54,7 +54,7 @@ def compliant(env: Env, compliance: Compliance = Compliance()) -> PipelineEnv:
         ValueError: the environment was not built for `generalized`, or there are wrappers around it.
         NotImplementedError, RuntimeError: its model has something that Brax does not know.
     """
-    bare(env, "compliant")
+    refuse_wrappers(env, "compliant")
     repair_brax()
     if env.backend != "generalized":
         raise ValueError(f"compliant contact wants a generalized environment, not {env.backend}")

@@ -13,7 +13,7 @@ import numpy as np
 from brax.base import State
 from brax.envs.base import Env, PipelineEnv
 
-from rpgjax.physics.backends import bare, for_this_system
+from rpgjax.physics.backends import for_this_system, refuse_wrappers
 from rpgjax.types import Array
 
 
@@ -31,7 +31,8 @@ def surrogate(exact: Env, smooth: Env) -> PipelineEnv:
     Raises:
         ValueError: their steps are not equally long, or there are wrappers around them.
     """
-    bare(exact, "surrogate"), bare(smooth, "surrogate")
+    for env in (exact, smooth):
+        refuse_wrappers(env, "surrogate")
     if not np.isclose(float(exact.dt), float(smooth.dt), rtol=1e-3):
         raise ValueError(
             f"a step of the exact physics is {float(exact.dt):g} s, of the smooth {float(smooth.dt):g} s"

@@ -172,8 +172,8 @@ class _Run:
             if update % settings.eval_every == 0 or update == settings.updates:
                 self.report.phase("evaluating")
                 scores = self.evaluate(programs, state, update)
-                for row, score in zip(rows, scores, strict=True):
-                    row[-1].update(score)
+                for row, evaluated in zip(rows, scores, strict=True):
+                    row[-1].update(evaluated)
                 shown = average(scores) | {"evaluated_at": update}
             self.record(rows)
             self.stop_if_broken(update)
@@ -356,7 +356,7 @@ def advice(settings: TrainSettings) -> str:
     slower = "actor-" if hasattr(settings.agent, "actor_learning_rate") else ""
     tried = ["a smaller --horizon", f"a lower --{slower}learning-rate"]
     tried += ["another --backend"] if settings.backend else []
-    return f"{', '.join(tried[:-1])} or {tried[-1]}"
+    return either(tried)
 
 
 def smaller(settings: TrainSettings, seeds: int) -> str:
@@ -364,7 +364,12 @@ def smaller(settings: TrainSettings, seeds: int) -> str:
     sizes = ("num_envs", "horizon", "batch_size", "replay_size")
     flags = [f"--{name.replace('_', '-')}" for name in sizes if hasattr(settings.agent, name)]
     flags += ["--seeds"] if seeds > 1 else []
-    return f"a smaller {', '.join(flags[:-1])} or {flags[-1]}" if flags[1:] else "smaller sizes"
+    return f"a smaller {either(flags)}" if flags else "smaller sizes"
+
+
+def either(names: Sequence[str]) -> str:
+    """`a, b or c`."""
+    return " or ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 
 def next_chunk(count: int, seconds: float) -> int:

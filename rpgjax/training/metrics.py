@@ -55,15 +55,15 @@ def append_metrics(path: Path, rows: Iterable[Row]) -> None:
 
 
 def _line(row: Row) -> str:
-    return json.dumps(_finite(row), allow_nan=False) + "\n"
+    return json.dumps(jsonable(row), allow_nan=False) + "\n"
 
 
-def _finite(value: Any) -> Any:
+def jsonable(value: Any) -> Any:
     """JSON has no NaN: what is not finite, at any depth, becomes null."""
     if isinstance(value, Mapping):
-        return {name: _finite(item) for name, item in value.items()}
+        return {name: jsonable(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
+        return [jsonable(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
@@ -106,7 +106,7 @@ def summarise(rows: Sequence[Row], status: str) -> dict[str, Any]:
     evaluated = [row for row in rows if row.get("eval/return_mean") is not None]
     final: Mapping[str, Any] = evaluated[-1] if evaluated else {}
     sound = [row for row in rows if score(row) is not None]
-    best: Mapping[str, Any] = max(sound, key=lambda row: row["eval/return_mean"], default={})
+    best: Mapping[str, Any] = max(sound, key=score, default={})
     _, speeds = column(rows, "update", "train/steps_per_second")
     return {
         "status": status,
@@ -150,5 +150,5 @@ def check_can_write(*files: Path | None) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Writes JSON, whole; what is not finite becomes null."""
-    text = json.dumps(_finite(value), indent=2, allow_nan=False) + "\n"
+    text = json.dumps(jsonable(value), indent=2, allow_nan=False) + "\n"
     write_whole(path, lambda file: file.write_text(text))

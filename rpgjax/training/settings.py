@@ -102,12 +102,12 @@ def difference(settings: TrainSettings, earlier: dict[str, Any]) -> str | None:
     A field that there was not then counts as at its default: a later version that adds one, or whose
     defaults are others, can go on with earlier runs.
     """
-    added = {}
+    now, added = trained(settings), {}
     if dataclasses.is_dataclass(settings.agent):
         added = {f"agent.{f.name}": f.default for f in dataclasses.fields(settings.agent)}
-    for name, value in trained(settings).items():
+    for name, value in now.items():
         before = earlier.get(name, added.get(name))
         if _typed(before, None) != _typed(value, None):
             return f"{name} was {before}, and is {value}"
-    gone = set(earlier) - set(trained(settings))
-    return f"{min(gone)} was {earlier[min(gone)]}, and is no more" if gone else None
+    gone = min(set(earlier) - set(now), default=None)
+    return None if gone is None else f"{gone} was {earlier[gone]}, and is no more"
