@@ -179,7 +179,7 @@ def ends(seeds: list[dict[str, Any]]) -> str:
 
 def draw() -> None:
     """Success of the deterministic policy over steps, a line for each seed, a panel for each task."""
-    figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), sharey=True, layout="constrained")
+    figure, axes = plt.subplots(1, 2, figsize=(9, 4.2), sharey=True, layout="constrained")
     for axis, task in zip(axes, TASKS, strict=True):
         shown = {name: each for name, each in VARIANTS.items() if each.task == task}
         for index, (name, variant) in enumerate(shown.items()):
@@ -190,8 +190,8 @@ def draw() -> None:
         axis.grid(alpha=0.3)
     axes[0].axhline(PAPER, color="gray", linestyle="--", label="the paper's, after 1M")
     axes[0].set_ylabel("success")
-    for axis in axes:
-        axis.legend(frameon=False, fontsize="small")
+    lines, labels = axes[0].get_legend_handles_labels()  # AntMaze's are among them
+    figure.legend(lines, labels, loc="outside lower center", ncols=3, frameon=False)
     figure.savefig(FOLDER / "ant_mazes.png", dpi=110)
 
 

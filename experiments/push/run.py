@@ -233,7 +233,7 @@ def draw() -> None:
     figure, axes = plt.subplots(
         1,
         len(found),
-        figsize=(4.5 * len(found), 4),
+        figsize=(4.5 * len(found), 4.2),
         squeeze=False,
         sharey=True,
         layout="constrained",
@@ -247,8 +247,10 @@ def draw() -> None:
         axis.set(xlabel="environment steps (millions)", ylim=(-0.02, 1.02))
         axis.set_title(f"{TASKS[env].label}\n{RESULTS[folder]}", fontsize=10)
         axis.grid(alpha=0.3)
-        axis.legend(frameon=False)
     axes[0, 0].set_ylabel("success")
+    legends = (axis.get_legend_handles_labels() for axis in axes[0])
+    lines, labels = max(legends, key=lambda legend: len(legend[1]))  # not all have both variants
+    figure.legend(lines, labels, loc="outside lower center", ncols=2, frameon=False)
     figure.savefig(FOLDER / "success.png", dpi=110)
 
 

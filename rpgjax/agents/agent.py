@@ -41,6 +41,9 @@ class Agent(NamedTuple):
     policy: Callable[[AgentState], Policy]
     steps_per_update: int  # environment steps
     posterior: Callable[[AgentState], Posterior] | None = None  # where the policy has a latent
+    # Whether a CPU's programs are made by XLA's fusion emitters. Networks are half as fast again, in the
+    # gradient of physics they take long to compile and gain nothing.
+    fusion_emitters: bool = False
 
 
 def initial_statistics(observation_size: int) -> Statistics:

@@ -183,6 +183,7 @@ def rpg(env: Env, config: RPGConfig = RPGConfig(), head: PolicyHead | None = Non
         policy=lambda state: policy(parts.head, state.learner.actor, seen(state.learner.model)),
         steps_per_update=config.num_envs * config.steps_per_call,
         posterior=posterior if config.latent_size else None,
+        fusion_emitters=True,
     )
 
 

@@ -11,7 +11,7 @@ from brax.envs import Env
 
 from rpgjax.agents import RPGConfig, rpg
 from rpgjax.envs.registry import make
-from rpgjax.training.programs import over_seeds
+from rpgjax.training.programs import compile_program, over_seeds
 
 ENV = "gap_maze"
 SEEDS = 8
@@ -63,7 +63,8 @@ def measure(
             state, update = jax.tree.map(lambda x: x[0], state), agent.update
         else:
             update = over_seeds(agent.update)
-        compiled = jax.jit(update, donate_argnums=0).lower(state).compile()
+        lowered = jax.jit(update, donate_argnums=0).lower(state)
+        compiled = compile_program(lowered, agent.fusion_emitters)
         compiling[count] = time.perf_counter() - began
         calls[count] = Calls(compiled, state)
         calls[count].seconds()

@@ -74,7 +74,8 @@ def population(
     began = time.perf_counter()
     keys = jax.vmap(jax.random.key)(jnp.asarray(seeds))
     shapes = jax.eval_shape(init, keys), jax.ShapeDtypeStruct((), jnp.int32)
-    compiling = Job(jax.jit(update_many, donate_argnums=0).lower(*shapes))
+    lowered = jax.jit(update_many, donate_argnums=0).lower(*shapes)
+    compiling = Job(lowered, agent_of(config).fusion_emitters)
     states = jax.jit(init)(keys)
     program = compiling.result()
     done = 0

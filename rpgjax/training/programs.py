@@ -7,6 +7,7 @@ import platform
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -124,13 +125,14 @@ def build_programs(
     count = jax.ShapeDtypeStruct((), jnp.int32)
 
     # Traced one after the other, as tracing holds the interpreter; compiled side by side.
+    job = partial(Job, fusion_emitters=agent.fusion_emitters)
     jobs: dict[str, Job] = {}
-    jobs["update"] = Job(jax.jit(update_many, donate_argnums=0).lower(state, count))
+    jobs["update"] = job(jax.jit(update_many, donate_argnums=0).lower(state, count))
     wait(list(jobs))
-    jobs["evaluation"] = Job(jax.jit(evaluate_all).lower(state, keys))
+    jobs["evaluation"] = job(jax.jit(evaluate_all).lower(state, keys))
     wait(list(jobs))
     if fresh:
-        jobs["reset"] = Job(jax.jit(init_strong).lower(keys if seeds > 1 else key))
+        jobs["reset"] = job(jax.jit(init_strong).lower(keys if seeds > 1 else key))
     while pending := [name for name, job in jobs.items() if not job.done()]:
         wait(pending)
         jobs[pending[0]].join(0.1)
@@ -157,17 +159,17 @@ def over_seeds(update: Callable[[AgentState], tuple[AgentState, Metrics]]) -> Ca
 class Job:
     """One compilation in a thread that does not keep the process alive: Ctrl-C works during it."""
 
-    def __init__(self, lowered: Any) -> None:
+    def __init__(self, lowered: Any, fusion_emitters: bool = False) -> None:
         self._outcome: Any = None
         self._error: BaseException | None = None
         self._thread = threading.Thread(
-            target=self._run, args=(lowered,), name="rpgjax-compile", daemon=True
+            target=self._run, args=(lowered, fusion_emitters), name="rpgjax-compile", daemon=True
         )
         self._thread.start()
 
-    def _run(self, lowered: Any) -> None:
+    def _run(self, lowered: Any, fusion_emitters: bool) -> None:
         try:
-            self._outcome = compile_program(lowered)
+            self._outcome = compile_program(lowered, fusion_emitters)
         except BaseException as error:  # handed to the thread that waits
             self._error = error
 
@@ -187,9 +189,9 @@ class Job:
         return self._outcome
 
 
-def compile_program(lowered: Any) -> Any:
-    """Compiles; on a CPU without the fusion emitters, which take longer and run no faster."""
-    if jax.default_backend() == "cpu":
+def compile_program(lowered: Any, fusion_emitters: bool = False) -> Any:
+    """Compiles; on a CPU with or without XLA's fusion emitters (`Agent.fusion_emitters`)."""
+    if jax.default_backend() == "cpu" and not fusion_emitters:
         with contextlib.suppress(jax.errors.JaxRuntimeError):  # a version without the option
             return lowered.compile(compiler_options={"xla_cpu_use_fusion_emitters": False})
     return lowered.compile()
