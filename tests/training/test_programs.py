@@ -1,9 +1,21 @@
-"""Seeds in one program."""
+"""Seeds in one program, and how programs are compiled."""
+
+from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
+import pytest
+from toy import toy_agent
 
-from rpgjax.training.programs import over_seeds
+from rpgjax.envs import analytic
+from rpgjax.training import programs
+from rpgjax.training.population import population
+from rpgjax.training.programs import build_programs, compile_program, over_seeds
+
+
+@dataclass(frozen=True)
+class Config:
+    """Of an agent that has no settings."""
 
 
 def test_seeds_in_turn_equal_seeds_one_by_one_and_batched():
@@ -26,3 +38,28 @@ def test_seeds_in_turn_equal_seeds_one_by_one_and_batched():
     assert jnp.array_equal(
         jax.random.key_data(together["key"]), jax.random.key_data(batched["key"])
     )
+
+
+@pytest.mark.parametrize("wanted", [False, True])
+def test_an_agents_programs_are_compiled_as_it_asks(wanted, monkeypatch):
+    asked = []
+
+    def noted(lowered, fusion_emitters=False):
+        asked.append(fusion_emitters)
+        return compile_program(lowered, fusion_emitters)
+
+    monkeypatch.setattr(programs, "compile_program", noted)
+    agent = toy_agent()._replace(fusion_emitters=wanted)
+    build_programs(agent, analytic.double_integrator(), 1, 2, 4)
+    assert asked == [wanted] * 3
+    next(population(lambda _: agent, Config(), [0, 1], {}, updates=1, every=1))
+    assert asked == [wanted] * 4
+
+
+def test_a_cpu_goes_without_the_fusion_emitters_where_nobody_asks_for_them():
+    class Lowered:
+        def compile(self, compiler_options=None):
+            return compiler_options
+
+    assert compile_program(Lowered()) == {"xla_cpu_use_fusion_emitters": False}
+    assert compile_program(Lowered(), fusion_emitters=True) is None
