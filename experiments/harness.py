@@ -53,9 +53,15 @@ class Experiment(NamedTuple):
 
 
 def run(experiment: Experiment, name: str, first_seed: int = 0) -> Any:
-    """Trains one variant's seeds, writes their results and returns the run."""
+    """Trains one variant's seeds, writes their results and returns the run.
+
+    Raises:
+        SystemExit: a first seed that would make some seeds come twice, or a signal stopped the run.
+    """
     import rpgjax
 
+    if first_seed % experiment.seeds:
+        raise SystemExit(f"--first-seed has to be a multiple of {experiment.seeds}")
     variant = experiment.variants[name]
     print(f"== {name}", flush=True)
     done = rpgjax.train(

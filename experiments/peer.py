@@ -55,6 +55,9 @@ def evaluations(command: list[str], enough: Callable[[Point], bool], ours: bool)
             )
             if enough(points[-1]):
                 break
+        else:
+            if status := process.wait():
+                raise SystemExit(f"exit status {status} of {' '.join(command)}: nothing is kept")
     finally:
         process.kill()
         process.wait()

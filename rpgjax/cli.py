@@ -166,6 +166,9 @@ def plot(arguments: list[str]) -> int:
         else:
             comparison(options.runs, path)
     print(f"wrote {path}")
+    latents = first / "latents.png"
+    if options.out is not None:  # beside it, under a name that no other run's picture has
+        latents = path.with_name(f"{path.stem}-latents.png")
     has_latent = setting_values(first).get("agent", {}).get("latent_size")
     if single and has_latent and (first / "checkpoints").is_dir():
         with _quiet():  # only here: importing Brax takes seconds
@@ -174,10 +177,10 @@ def plot(arguments: list[str]) -> int:
         try:
             run = launch.load(first, "last")
         except RunError as error:  # of a task of one's own, which only its program can make
-            print(f"no latents.png: {error}")
+            print(f"no {latents.name}: {error}")
             return 0
-        draw_latents(run, path.with_name("latents.png"))
-        print(f"wrote {path.with_name('latents.png')}")
+        draw_latents(run, latents)
+        print(f"wrote {latents}")
     return 0
 
 
@@ -201,6 +204,11 @@ def gradcheck(arguments: list[str]) -> int:
             env, backend, policy = run.settings.env, run.settings.backend, run.policy
         known = registry.backends(env)
         backend = backend or (known[0] if known else None)
+        name = (
+            f"{env}-{backend or 'analytic'}" if options.run is None else options.run.resolve().name
+        )
+        path = options.figure or Path(f"gradcheck-{name}.png")
+        check_can_write(path)
         rows = check.gradcheck(
             lambda: registry.make(env, backend),
             env,
@@ -214,7 +222,6 @@ def gradcheck(arguments: list[str]) -> int:
     if options.json is not None:
         write_json(options.json, check.to_json(rows))
     check.report(rows)
-    path = options.figure or Path(f"gradcheck-{env}-{backend or 'analytic'}.png")
     with as_usage():
         gradient_quality(check.to_json(rows), path)
     print(f"wrote {path}")

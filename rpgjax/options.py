@@ -73,7 +73,7 @@ class GradcheckOptions:
     num_envs: int = 64  # in parallel
     seed: int = 0  # of resets and actions
     json: Path | None = None  # also write the rows to this file
-    figure: Path | None = None  # a PNG; gradcheck-ENV-BACKEND.png if left out
+    figure: Path | None = None  # a PNG; gradcheck-ENV-BACKEND.png or -RUN.png if left out
 
 
 @dataclasses.dataclass(frozen=True)

@@ -139,6 +139,8 @@ def test_a_policy_with_a_latent_gets_a_picture_of_it(tmp_path, capsys):
     assert main(["plot", str(run)]) == 0
     assert picture.stat().st_size > 1000
     assert str(picture) in capsys.readouterr().out
+    assert main(["plot", str(run), "--out", str(tmp_path / "a.png")]) == 0
+    assert (tmp_path / "a-latents.png").stat().st_size > 1000, "another run's are not overwritten"
 
     config = json.loads((run / "config.json").read_text())
     (run / "config.json").write_text(json.dumps(config | {"custom": True}))

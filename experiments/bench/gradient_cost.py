@@ -1,14 +1,14 @@
 """What a gradient costs in forward steps: our physics beside Brax's own, in turn in one process.
 
-python experiments/bench/gradient_cost.py [--envs ant hopper ant_push] [--sizes 64 1024] [--rounds 3]
+python experiments/bench/gradient_cost.py [--envs ant hopper ant_push] [--sizes 64 1024] [--json FILE]
 
 Each program steps a task for 16 steps from reset states under uniform actions; the gradient is that of
 the rewards' sum with respect to the actions. Brax's side is its environment as shipped, differentiated
-as `brax.training.agents.apg` does it. Compile times are from nothing. Writes gradient_cost.json.
+as `brax.training.agents.apg` does it. Compile times are from nothing. What the README
+shows is in gradient_cost.json.
 """
 
 import argparse
-import json
 import statistics
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import jax
 from rpgjax.envs import registry
 from rpgjax.envs.ant_mazes import ant_push
 from rpgjax.envs.quiet import quiet_brax, quiet_models
+from rpgjax.training.metrics import write_json
 from rpgjax.training.runs import origin
 
 with quiet_brax():
@@ -71,12 +72,13 @@ def measure(name: str, size: int, rounds: int, sides: list[str]) -> dict[str, An
 
 
 def main() -> None:
-    """Measures every task and size, prints a Markdown table and writes the rows."""
+    """Measures every task and size, prints a Markdown table and writes the rows so far."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--envs", nargs="+", default=["ant", "hopper"])
     parser.add_argument("--sizes", nargs="+", type=int, default=[64, 1024])
     parser.add_argument("--sides", nargs="+", choices=sorted(SIDES), default=list(SIDES))
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--json", type=Path, help="where the rows go, too")
     arguments = parser.parse_args()
     rows = []
     titles = ["task", "environments", "physics", "forward steps/s", "gradient steps/s", "ratio"]
@@ -93,9 +95,8 @@ def main() -> None:
                 cells = [name, str(size), side, forward, gradient]
                 cells += [f"{found['ratio']:.1f}", f"{found['compile_seconds']:.0f}"]
                 print(f"| {' | '.join(cells)} |", flush=True)
-    content = {"rows": rows} | origin()
-    path = Path(__file__).with_name("gradient_cost.json")
-    path.write_text(json.dumps(content, indent=1) + "\n")
+            if arguments.json is not None:
+                write_json(arguments.json, {"rows": rows} | origin())
 
 
 if __name__ == "__main__":

@@ -153,7 +153,7 @@ def report() -> None:
 def main() -> None:
     """Runs both sides in turn, seed by seed, then reports."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", type=int, nargs="*", help="run these again")
+    parser.add_argument("--seeds", type=int, nargs="*", choices=SEEDS, help="run these again")
     parser.add_argument("--sides", nargs="*", choices=("rfo", "ppo"), default=("rfo", "ppo"))
     parser.add_argument("--longest", type=float, default=3600.0, help="seconds of one run")
     parser.add_argument("--report", action="store_true", help="draw only")

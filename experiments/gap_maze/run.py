@@ -13,6 +13,7 @@ off the replay buffer.
 """
 
 import argparse
+import json
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -146,9 +147,18 @@ def first_entries(positions: np.ndarray) -> np.ndarray:
     return first_visits(squares, (10, 10), np.arange(positions.shape[1]))
 
 
+def whole(path: Path) -> bool:
+    """Whether a run is there that went to its end: one program writes its members' as they go."""
+    return path.exists() and _whole(json.loads(path.read_text()))
+
+
+def _whole(found: dict[str, Any]) -> bool:
+    return found["settings"]["updates"] >= preset("rpg", "gap_maze").updates
+
+
 def read(name: str, sizes: str) -> list[dict[str, Any]]:
-    """A variant's seeds."""
-    return read_seeds(results(name, "*", sizes))
+    """A variant's seeds that went to their end."""
+    return [found for found in read_seeds(results(name, "*", sizes)) if _whole(found)]
 
 
 def table() -> str:
@@ -214,11 +224,13 @@ def main() -> None:
             (name, seed)
             for name in arguments.variants or VARIANTS
             for seed in arguments.seeds or range(VARIANTS[name].seeds)
-            if not results(name, seed, arguments.sizes).exists()
+            if not whole(results(name, seed, arguments.sizes))
         ]
         if arguments.together:
-            able = [one for one in missing if VARIANTS[one[0]].together is not None]
-            if able:
+            alone = {name for name, _ in missing if VARIANTS[name].together is None}
+            if alone & set(arguments.variants):
+                parser.error(f"not within one program: {', '.join(sorted(alone))}")
+            if able := [one for one in missing if one[0] not in alone]:
                 train_together(able, arguments.sizes)
         else:
             for name, seed in missing:

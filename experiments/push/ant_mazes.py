@@ -199,7 +199,7 @@ def main() -> None:
     """Trains what has no results yet, then reports."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("variants", nargs="*", help=f"of {', '.join(VARIANTS)}")
-    parser.add_argument("--seeds", type=int, nargs="+", help="0 to 3, or 0 to 2, by default")
+    parser.add_argument("--seeds", type=int, nargs="+", help="all of a variant's by default")
     parser.add_argument("--report", action="store_true", help="only the figure and the tables")
     arguments = parser.parse_args()
     if unknown := set(arguments.variants) - set(VARIANTS):

@@ -2,7 +2,7 @@
 
 python experiments/push/run.py                                 what has no results yet, at the paper's length
 python experiments/push/run.py block_push mbsac --seeds 0 1 2  these runs
-python experiments/push/run.py block_push --steps 100000       shorter ones, again where there are results
+python experiments/push/run.py block_push --steps 100000       shorter ones, in a folder of their own
 python experiments/push/run.py --sizes paper                   at the paper's sizes
 python experiments/push/run.py --together                      what is missing as one program: for a GPU
 python experiments/push/run.py --report                        only the figure and the table
@@ -105,9 +105,9 @@ TASKS = {
 }
 
 
-def results(env: str, name: str, seed: int | str, sizes: str) -> Path:
-    """Where a run's numbers are."""
-    return FOLDER / f"results_{sizes}" / f"{env}-{name}-seed{seed}.json"
+def results(env: str, name: str, seed: int | str, folder: str) -> Path:
+    """Where a run's numbers are; `folder` is one of `RESULTS`, or of shorter runs."""
+    return FOLDER / f"results_{folder}" / f"{env}-{name}-seed{seed}.json"
 
 
 def settings_of(env: str, name: str, steps: int, sizes: str) -> TrainSettings:
@@ -120,7 +120,7 @@ def settings_of(env: str, name: str, steps: int, sizes: str) -> TrainSettings:
     )
 
 
-def train(env: str, name: str, seed: int, steps: int, sizes: str) -> None:
+def train(env: str, name: str, seed: int, steps: int, sizes: str, path: Path) -> None:
     """Trains a seed, or goes on with it, and writes its results."""
     folder = RUNS / f"{env}-{name}-{sizes}-seed{seed}-{steps}"
     settings = replace(settings_of(env, name, steps, sizes), seed=seed)
@@ -129,22 +129,25 @@ def train(env: str, name: str, seed: int, steps: int, sizes: str) -> None:
     held = replayed(run)
     objects = held.next_observation[..., TASKS[env].objects] / make(env).shrink
     seen = curves(env, held.reward, held.ended, objects)
-    write(results(env, name, seed, sizes), seen | provenance(run) | cost(run))
+    write(path, seen | provenance(run) | cost(run))
 
 
-def train_together(env: str, members: list[tuple[str, int]], steps: int, sizes: str) -> None:
+def train_together(
+    env: str, members: list[tuple[str, int]], steps: int, sizes: str, paths: list[Path]
+) -> None:
     """Trains variants' seeds as one program, and writes their results."""
     settings = settings_of(env, "rpg", steps, sizes)
     own = [(seed, VARIANTS[name][1]) for name, seed in members]
     task = make(env)
-    for stage, contents in together(task, settings, rpg, own, settings.updates // 20):
+    for stage, contents in together(task, settings, rpg, own, max(1, settings.updates // 20)):
         held, count = stage.state.replay.experience, steps_held(stage.state.replay)
         rewards, ended = (np.asarray(x)[..., :count] for x in (held.reward, held.ended))
         objects = np.asarray(held.next_observation[..., :count, TASKS[env].objects]) / task.shrink
         lasts = []
-        for index, (name, seed) in enumerate(members):
+        for index, path in enumerate(paths):
             seen = curves(env, rewards[index], ended[index], objects[index])
-            write(results(env, name, seed, sizes), seen | contents[index])
+            if seen["places"]:  # a point of the curve, at least
+                write(path, seen | contents[index])
             lasts.append(f"{seen['success'][-1]} {seen['places'][-1]}" if seen["places"] else "-")
         said = f"update {stage.update}, {stage.seconds:.0f} s: success and places"
         print(said, ", ".join(lasts), flush=True)
@@ -178,9 +181,9 @@ def curves(
     }
 
 
-def read(env: str, name: str, sizes: str = "small") -> list[dict]:
+def read(env: str, name: str, folder: str) -> list[dict]:
     """A variant's seeds."""
-    return read_seeds(results(env, name, "*", sizes))
+    return read_seeds(results(env, name, "*", folder))
 
 
 def table() -> str:
@@ -266,20 +269,23 @@ def main() -> None:
     arguments = parser.parse_args()
     if unknown := set(arguments.names) - set(known):
         parser.error(f"unknown names: {', '.join(sorted(unknown))}")
+    if arguments.steps is not None and arguments.steps < EVERY:
+        parser.error(f"--steps is {arguments.steps}; a curve has a point every {EVERY}")
     if not arguments.report:
         for env in [env for env in TASKS if env in arguments.names] or TASKS:
-            steps = arguments.steps or TASKS[env].steps
-            missing = [
-                (name, seed)
+            steps, sizes = arguments.steps or TASKS[env].steps, arguments.sizes
+            folder = f"{sizes}_{steps}" if arguments.steps else sizes
+            paths = {
+                (name, seed): results(env, name, seed, folder)
                 for name in [name for name in VARIANTS if name in arguments.names] or VARIANTS
                 for seed in arguments.seeds
-                if arguments.steps or not results(env, name, seed, arguments.sizes).exists()
-            ]
+            }
+            missing = [run for run, path in paths.items() if not path.exists()]
             if arguments.together and missing:
-                train_together(env, missing, steps, arguments.sizes)
+                train_together(env, missing, steps, sizes, [paths[run] for run in missing])
                 continue
             for name, seed in missing:
-                train(env, name, seed, steps, arguments.sizes)
+                train(env, name, seed, steps, sizes, paths[name, seed])
     draw()
     fill_readme(FOLDER, table())
 
