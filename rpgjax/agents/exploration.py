@@ -35,7 +35,7 @@ def distil(
     """One step of novelty's network; returns its errors (B,) at observations (B, obs), before it.
 
     The spread takes them in where `counted`, (): the errors of a fresh network would be the yardstick for
-    all time.
+    all time. So would those of dynamics about to break: a batch whose squares overflow is left out.
     """
 
     def missed(learned: Params) -> tuple[Array, Array]:
@@ -46,9 +46,7 @@ def distil(
     learned = explorer.params["learned"]
     pull, errors = jax.grad(missed, has_aux=True)(learned)
     learned, state, _ = descend(optimizer, pull, learned, explorer.optimizer)
-    spread = jax.tree.map(
-        lambda new, old: jnp.where(counted, new, old),
-        widen(explorer.spread, errors),
-        explorer.spread,
-    )
+    wider = widen(explorer.spread, errors)
+    taken = counted & jnp.isfinite(wider.squares)
+    spread = jax.tree.map(lambda new, old: jnp.where(taken, new, old), wider, explorer.spread)
     return Explorer(explorer.params | {"learned": learned}, state, spread), errors

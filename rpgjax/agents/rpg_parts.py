@@ -70,15 +70,17 @@ def make_parts(world: Episodes, config: RPGConfig, head: PolicyHead | None = Non
         head: a policy on [s, z], in place of the one that `config` describes.
 
     Raises:
-        ValueError: a head that carries something from step to step, or `latent_unused` of a discrete z
-            or of more entries than there are.
+        ValueError: a head that carries something from step to step, or `latent_unused` of a discrete z,
+            of more entries than there are, or of a part of one.
     """
     s, z = config.model_size, config.latent_size
     unused, discrete = config.latent_unused, config.latent == "discrete"
     if discrete and not known_to_be(unused, 0.0):
         raise ValueError("latent_unused is of a continuous z: a discrete one has all its entries")
-    if is_known(unused) and unused > z:
-        raise ValueError(f"latent_unused ({unused:g}) must not exceed latent_size ({z})")
+    if is_known(unused) and (unused > z or unused != round(float(unused))):
+        raise ValueError(
+            f"latent_unused ({unused:g}) must be a whole number, latent_size ({z}) at most"
+        )
     init_critic, critic = critic_network(
         s + z, config.hidden, config.activation, 2, layer_norm=False
     )
@@ -86,9 +88,9 @@ def make_parts(world: Episodes, config: RPGConfig, head: PolicyHead | None = Non
         HEADS[config.head](s + z, world.action_size, config) if head is None else unpenalised(head)
     )
     key, told = jax.eval_shape(lambda: (jax.random.key(0), jnp.zeros(s + z)))
-    if jax.tree.leaves(jax.eval_shape(inner.reset, jax.eval_shape(inner.init, key), told, key)):
+    if jax.eval_shape(inner.reset, jax.eval_shape(inner.init, key), told, key) != ():
         raise ValueError(
-            "this head carries something, and imagination starts anywhere in an episode"
+            "this head carries something, not (), and imagination starts anywhere in an episode"
         )
     shape = (z, s, world.action_size, config.hidden, config.activation)
     if discrete:
@@ -149,10 +151,13 @@ def make_learner(parts: Parts, key: Key) -> Learner:
 
 
 def segment_of(window: Transition) -> Segment:
-    """What replay keeps of a window."""
+    """What replay keeps of a window.
+
+    An action that broke a step was not acted on, and a mask would not keep its NaN from the others.
+    """
     return Segment(
         window.observation,
-        window.action,
+        jnp.where(window.finite[..., None], window.action, 0.0),
         window.reward,
         window.next_observation,
         window.terminated,

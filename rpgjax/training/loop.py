@@ -320,7 +320,8 @@ class _Run:
         self.write_summaries("stopped: dynamics or gradients non-finite")
         raise RunError(
             f"stopped at update {update}: not one environment had finite dynamics and gradients in "
-            f"{_BROKEN_UPDATES} updates in a row; try {advice(self.settings)}"
+            f"{_BROKEN_UPDATES} updates in a row, or nothing was learned from any; "
+            f"try {advice(self.settings)}"
         )
 
     def finish(self, update: int, status: str) -> None:

@@ -68,11 +68,15 @@ def jsonable(value: Any) -> Any:
 
 
 def nonfinite_streak(rows: Sequence[Row]) -> int:
-    """How many of the last updates had no environment with a finite gradient, of agents that tell."""
+    """How many of the last updates had no finite gradient, of agents that tell.
+
+    Of no environment, or of the whole: a world model's breaks where no environment does.
+    """
     streak = 0
     for row in reversed(rows):
-        fraction = row.get("train/nonfinite_fraction", 0.0)  # null, where it was not finite itself
-        if fraction is not None and fraction < 1:
+        said = [row.get(f"train/{name}", 0.0) for name in ("nonfinite_fraction", "grad_norm")]
+        finite = all(value is not None and math.isfinite(value) for value in said)  # null: not so
+        if finite and said[0] < 1:
             break
         streak += 1
     return streak

@@ -50,6 +50,8 @@ def test_streak_of_broken_updates():
     assert nonfinite_streak(rows(1.0, 0.5, 1.0, 1.0)) == 2
     assert nonfinite_streak(rows(0.0, float("nan"), None)) == 2
     assert nonfinite_streak([]) == 0
+    norms = [{"train/nonfinite_fraction": 0.0, "train/grad_norm": x} for x in (None, 1.0, None)]
+    assert nonfinite_streak(norms) == 1, "no environment's, but the gradient is not finite"
 
 
 def test_summary_has_the_final_and_the_best():
