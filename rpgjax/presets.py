@@ -134,6 +134,7 @@ COMPLIANT: dict[str, dict[str, Any]] = {
 # The same for the agents with a world model, whose fields of the same name mean something else.
 LEARNED = tuple(name for name, (config, _) in AGENTS.items() if issubclass(config, RPGConfig))
 LEARNED_TASKS: dict[str, dict[str, Any]] = {
+    "bandit": {"horizon": 1},  # as long as its episodes
     "gap_maze": {"replay_size": 250_000},  # all that 4800 updates see
     # Rewards are dense: nothing needs to be new.
     "ant_push": {"novelty_scale": 0.0},

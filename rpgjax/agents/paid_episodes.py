@@ -79,7 +79,7 @@ def paid_segments(
 
     Every listed episode is as likely as the others, and so is every place in it. A segment does not
     exist where nothing was paid yet, where the list is full, or where replay, which holds the last
-    `held` steps of every environment, has forgotten its episode's beginning.
+    `held` steps of every environment, has forgotten its beginning.
     """
     which_key, where_key = jax.random.split(key)
     which = jax.random.randint(which_key, (count,), 0, jnp.clip(paid.count, 1, KEPT))
@@ -87,5 +87,5 @@ def paid_segments(
     offset = jax.random.randint(where_key, (count,), 0, jnp.maximum(length - horizon, 0) + 1)
     begin = end - length + 1
     seldom = (paid.count > 0) & (paid.count < KEPT)
-    exists = seldom & (begin >= paid.time - held)
-    return paid.env[which], begin + offset, exists
+    first = begin + offset
+    return paid.env[which], first, seldom & (first >= paid.time - held)

@@ -66,6 +66,15 @@ def rpg(env: Env, config: RPGConfig = RPGConfig(), head: PolicyHead | None = Non
         raise ValueError(
             f"horizon ({config.horizon}) must not exceed steps_per_call ({config.steps_per_call})"
         )
+    if config.horizon > config.episode_length:
+        raise ValueError(
+            f"horizon ({config.horizon}) must not exceed episode_length ({config.episode_length}): "
+            "the model never learns what follows an end"
+        )
+    if config.paid_share > 0 and round(config.paid_share * config.batch_size) == 0:
+        raise ValueError(
+            f"paid_share ({config.paid_share:g}) of batch_size ({config.batch_size}) is no segment"
+        )
     if config.updates_per_call % 2:
         raise ValueError(f"updates_per_call ({config.updates_per_call}) must be even")
     if not config.hidden:

@@ -57,6 +57,8 @@ class ObjectCentric(Wrapper):
         shrink: float = 0.01,
         frequencies: int = FREQUENCIES,
     ) -> None:
+        if shrink <= 0:
+            raise ValueError(f"shrink ({shrink:g}) must be above 0: agents divide by it")
         super().__init__(env)
         self.objects = objects
         self.shrink = shrink

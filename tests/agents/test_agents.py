@@ -12,8 +12,10 @@ from heads import linear_head
 from rpgjax.agents import AGENTS
 from rpgjax.agents.config import check
 from rpgjax.agents.flow_regularizers import decisions
+from rpgjax.agents.short_horizon import bootstrapped
 from rpgjax.envs import analytic
 from rpgjax.envs.object_centric import ObjectCentric
+from rpgjax.physics.adaptive_horizon import AdaptiveHorizon
 from rpgjax.presets import LEARNED
 from rpgjax.rollout import Transition
 
@@ -429,3 +431,12 @@ def test_an_update_in_float64_keeps_every_type(name, x64):
     after, _ = jax.eval_shape(agent.update, before)
     assert jax.tree.map(lambda x: x.dtype, before) == jax.tree.map(lambda x: x.dtype, after)
     assert jnp.dtype("float64") in {x.dtype for x in jax.tree.leaves(before.rollout.episode)}
+
+
+def test_the_critic_takes_over_at_time_limits_and_where_a_piece_ends():
+    truncated = jnp.zeros((7, 2), bool).at[3, 1].set(True)
+    pieces = AdaptiveHorizon(jnp.float32(3.0), jnp.zeros(7))
+    cut = bootstrapped(truncated, pieces)
+    assert np.flatnonzero(cut[:, 0]).tolist() == [2, 5, 6]
+    assert np.flatnonzero(cut[:, 1]).tolist() == [2, 3, 5, 6]
+    assert np.all(bootstrapped(truncated, None) == truncated)

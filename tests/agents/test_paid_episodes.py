@@ -82,3 +82,6 @@ def test_nothing_exists_before_the_first_or_after_it_was_forgotten():
     for held, there in ((6, True), (5, False)):  # six steps: the first is the oldest of six
         *_, exists = paid_segments(paid, jax.random.key(0), 5, 3, held)
         assert np.all(exists == there)
+    _, first, exists = paid_segments(paid, jax.random.key(0), 50, 2, held=5)
+    assert np.all(exists == (np.asarray(first) == 1)), "its end is remembered"
+    assert 0 < exists.sum() < 50

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from heads import linear_head
 
-from rpgjax.agents.rpg import rpg
+from rpgjax.agents.rpg import BROKEN, rpg
 from rpgjax.agents.rpg_config import RPGConfig
 from rpgjax.agents.rpg_learning import (
     bound_value,
@@ -137,6 +137,9 @@ def test_replay_tells_a_tasks_end_from_a_time_limit_and_from_broken_dynamics():
             state, _ = jax.jit(agent.update)(state)
         held = jax.tree.map(lambda x: np.asarray(x[:, :8]), state.replay.experience)
         assert held.ended.any()
+        assert np.all((held.action == 0.0) == (~held.finite)[..., None]), (
+            "one that broke it is gone"
+        )
         assert np.all(held.terminated == terminated) and np.all(held.finite == finite)
 
 
@@ -414,7 +417,8 @@ def test_unused_entries_of_z_are_nothing_to_any_part_and_the_posterior_sees_the_
     config = replace(TINY, latent_size=3, latent_unused=1.0)
     for refused, why in (
         ({"latent": "discrete"}, "continuous"),
-        ({"latent_unused": 4.0}, "exceed"),
+        ({"latent_unused": 4.0}, "at most"),
+        ({"latent_unused": 0.5}, "whole"),
     ):
         with pytest.raises(ValueError, match=why):
             rpg(TASK, replace(config, **refused))
@@ -646,7 +650,9 @@ def test_a_gradient_that_breaks_in_imagination_is_counted():
         ({"batch_size": 0}, "batch_size"),
         ({"latent": "discrete", "latent_size": 0}, "latent_size"),
         ({"replay_size": 11}, "replay_size"),
-        ({"horizon": 5}, "must not exceed"),
+        ({"horizon": 5}, "must not exceed steps_per_call"),
+        ({"horizon": 4, "episode_length": 3}, "must not exceed episode_length"),
+        ({"paid_share": 0.01}, "no segment"),
         ({"paid_share": 1.5}, "paid_share"),
         ({"num_envs": 0}, "num_envs"),
         ({"hidden": ()}, "hidden"),
@@ -657,10 +663,33 @@ def test_sizes_that_cannot_work_are_refused_by_name(changes, message):
         rpg(TASK, replace(TINY, **changes))
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"latent": "discrete", "survival": True, "horizon": 1},
+        {"num_envs": 1, "horizon": 4, "replay_size": 40, "paid_share": 1.0, "warm_up": 4},
+    ],
+    ids=["discrete, survival, one step", "one environment, a whole call, paid alone"],
+)
+def test_whole_updates_at_the_edges_of_what_is_allowed(changes):
+    agent = rpg(TASK, replace(TINY, **changes))
+    states, update = [agent.init(KEY)], jax.jit(agent.update)
+    for _ in range(4):
+        state, metrics = update(states[-1])
+        states.append(state)
+        assert all(np.isfinite(value) for value in metrics.values()), metrics
+    for name in ("model", "target", "actor", "encoder"):
+        learners = (getattr(state.learner, name) for state in (states[0], states[-1]))
+        assert moved(*learners) > 0, name
+    assert float(metrics[BROKEN]) == 0.0
+
+
 def test_a_head_that_carries_something_is_refused():
     head = chunked(linear_head(TINY.model_size + TINY.latent_size, 2), 2)
-    with pytest.raises(ValueError, match="carries something"):
-        rpg(TASK, TINY, head)
+    nothing = linear_head(TINY.model_size + TINY.latent_size)._replace(reset=lambda *_: None)
+    for carrying in (head, nothing):  # imagination gives it ()
+        with pytest.raises(ValueError, match="carries something"):
+            rpg(TASK, TINY, carrying)
 
 
 def test_a_head_of_ones_own_takes_the_gaussians_place():

@@ -134,7 +134,7 @@ def test_the_temperature_divides_rewards_alone():
     assert hot != pytest.approx(objective(), rel=1e-3)
 
 
-def test_information_reaches_the_policy_and_the_policys_loss_not_the_encoder():
+def test_information_reaches_the_policy_and_how_much_it_counts_not_the_encoder():
     _, without, _ = one_update(information=0.0)
     _, with_it, _ = one_update(information=1.0)
     assert moved(without.actor["head"], with_it.actor["head"]) > 0

@@ -16,6 +16,11 @@ def still(state):
     return jnp.zeros_like(state.pipeline_state[:1])
 
 
+def test_raw_observations_cannot_be_shrunk_to_nothing():
+    with pytest.raises(ValueError, match="shrink"):
+        ObjectCentric(analytic.double_integrator(), still, shrink=0.0)
+
+
 @pytest.mark.parametrize("make, config", [(shac, SHACConfig), (apg, APGConfig)])
 def test_what_has_never_moved_is_not_magnified(make, config):
     task = ObjectCentric(analytic.double_integrator(), still, shrink=0.1, frequencies=1)

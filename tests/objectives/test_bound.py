@@ -38,9 +38,12 @@ def test_the_score_function_is_the_gradient_of_the_expectation():
 def test_only_first_steps_choose_a_latent():
     log_prior = jnp.array([-1.0, -2.0, -3.0, -4.0])
     first = jnp.array([True, False, True, False])
-    gradient = jax.grad(lambda x: score_function(x, jnp.array([1.0, 9.0, 3.0, 9.0]), first, 0.0))
-    np.testing.assert_allclose(gradient(log_prior), [-0.5, 0.0, 0.5, 0.0])
-    assert np.all(gradient(log_prior) == gradient(log_prior - 1.0))
+    returns = jnp.array([1.0, 9.0, 3.0, 9.0])
+    gradient = jax.grad(lambda x, alpha: score_function(x, returns, first, alpha))
+    np.testing.assert_allclose(gradient(log_prior, 0.0), [-0.5, 0.0, 0.5, 0.0])
+    weighed = gradient(log_prior, 0.3)  # A = [1, 3] - 0.3 [-1, -3], less its mean
+    np.testing.assert_allclose(weighed, [-0.65, 0.0, 0.65, 0.0], rtol=1e-6)
+    np.testing.assert_allclose(gradient(log_prior - 1.0, 0.3), weighed, rtol=1e-6)
     nowhere = score_function(log_prior, jnp.ones(4), jnp.zeros(4, bool), 0.1)
     assert float(nowhere) == 0.0
 
