@@ -51,6 +51,12 @@ SIZES: dict[str, dict[str, Any]] = {
     "half": {"batch_size": 256},
     "paper": {},
 }
+RESULTS = {  # folders of results, and what is in them
+    "small": "small",
+    "unfused": "small, before commit a9ace83",
+    "half": "half",
+    "paper": "paper",
+}
 EVERY = 5000  # environment steps between two points of a curve
 
 
@@ -95,9 +101,9 @@ VARIANTS = {
 }
 
 
-def results(name: str, seed: int | str, sizes: str) -> Path:
-    """Where a run's numbers are."""
-    return FOLDER / f"results_{sizes}" / f"{name}-seed{seed}.json"
+def results(name: str, seed: int | str, folder: str) -> Path:
+    """Where a run's numbers are; `folder` is one of `RESULTS`."""
+    return FOLDER / f"results_{folder}" / f"{name}-seed{seed}.json"
 
 
 def train(name: str, seed: int, sizes: str) -> None:
@@ -156,9 +162,9 @@ def _whole(found: dict[str, Any]) -> bool:
     return found["settings"]["updates"] >= preset("rpg", "gap_maze").updates
 
 
-def read(name: str, sizes: str) -> list[dict[str, Any]]:
+def read(name: str, folder: str) -> list[dict[str, Any]]:
     """A variant's seeds that went to their end."""
-    return [found for found in read_seeds(results(name, "*", sizes)) if _whole(found)]
+    return [found for found in read_seeds(results(name, "*", folder)) if _whole(found)]
 
 
 def table() -> str:
@@ -167,13 +173,13 @@ def table() -> str:
         "| sizes | policy | coverage, mean [lowest, highest] | seeds | the paper's |",
         "|---" * 5 + "|",
     ]
-    for sizes in SIZES:
+    for folder, kind in RESULTS.items():
         for name, variant in VARIANTS.items():
-            last = np.array([seed["coverage"][-1] for seed in read(name, sizes)])
+            last = np.array([seed["coverage"][-1] for seed in read(name, folder)])
             if last.size:
                 published = f"{variant.published:.2f}" if variant.published else "-"
                 lines.append(
-                    f"| {sizes} | {variant.label} | {spread(last, 2)} | {last.size} | {published} |"
+                    f"| {kind} | {variant.label} | {spread(last, 2)} | {last.size} | {published} |"
                 )
     return "\n".join(lines)
 

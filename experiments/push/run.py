@@ -64,6 +64,7 @@ SIZES: dict[str, dict[str, Any]] = {
 }
 RESULTS = {  # folders of results, and what is in them
     "small": "small",
+    "unfused": "small, before commit a9ace83",
     "share": "small, paid episodes drawn to the end, one H200",
     "even": "small, drawn evenly",
     "paper": "paper",

@@ -48,6 +48,9 @@ class ObjectCentric(Wrapper):
         objects: coordinates (n,), about within [-1, 1], of its state.
         shrink: factor on the raw observation.
         frequencies: of the features, doubling; each more tells places half as far apart.
+
+    Raises:
+        ValueError: `shrink` is not above 0.
     """
 
     def __init__(
