@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from harness import write
+
 from rpgjax.training.bench import ROOT
 from rpgjax.training.bench_sides import prepare_peer
 from rpgjax.training.runs import origin
@@ -69,4 +71,4 @@ def evaluations(command: list[str], enough: Callable[[Point], bool], ours: bool)
 def keep(path: Path, points: list[Point], seed: int) -> None:
     """Writes a trainer's evaluations, and where they come from."""
     content = {"evaluations": points, "seed": seed} | origin()
-    path.write_text(json.dumps(content, indent=1) + "\n")
+    write(path, content, indent=1)

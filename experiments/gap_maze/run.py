@@ -13,7 +13,6 @@ off the replay buffer.
 """
 
 import argparse
-import json
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -153,18 +152,11 @@ def first_entries(positions: np.ndarray) -> np.ndarray:
     return first_visits(squares, (10, 10), np.arange(positions.shape[1]))
 
 
-def whole(path: Path) -> bool:
-    """Whether a run is there that went to its end: one program writes its members' as they go."""
-    return path.exists() and _whole(json.loads(path.read_text()))
-
-
-def _whole(found: dict[str, Any]) -> bool:
-    return found["settings"]["updates"] >= preset("rpg", "gap_maze").updates
-
-
-def read(name: str, folder: str) -> list[dict[str, Any]]:
-    """A variant's seeds that went to their end."""
-    return [found for found in read_seeds(results(name, "*", folder)) if _whole(found)]
+def read(name: str, folder: str, seed: int | str = "*") -> list[dict[str, Any]]:
+    """A variant's seeds, or one, that went to their end: one program writes its members' as they go."""
+    goal = preset("rpg", "gap_maze").updates
+    found = read_seeds(results(name, seed, folder))
+    return [run for run in found if run["settings"]["updates"] >= goal]
 
 
 def table() -> str:
@@ -230,7 +222,7 @@ def main() -> None:
             (name, seed)
             for name in arguments.variants or VARIANTS
             for seed in arguments.seeds or range(VARIANTS[name].seeds)
-            if not whole(results(name, seed, arguments.sizes))
+            if not read(name, arguments.sizes, seed)
         ]
         if arguments.together:
             alone = {name for name, _ in missing if VARIANTS[name].together is None}

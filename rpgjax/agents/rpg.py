@@ -71,7 +71,8 @@ def rpg(env: Env, config: RPGConfig = RPGConfig(), head: PolicyHead | None = Non
             f"horizon ({config.horizon}) must not exceed episode_length ({config.episode_length}): "
             "the model never learns what follows an end"
         )
-    if config.paid_share > 0 and round(config.paid_share * config.batch_size) == 0:
+    paid_count = round(config.paid_share * config.batch_size)  # of the segments in a batch
+    if config.paid_share > 0 and paid_count == 0:
         raise ValueError(
             f"paid_share ({config.paid_share:g}) of batch_size ({config.batch_size}) is no segment"
         )
@@ -141,19 +142,18 @@ def rpg(env: Env, config: RPGConfig = RPGConfig(), head: PolicyHead | None = Non
         with jax.numpy_rank_promotion("allow"):  # flashbax adds (B, 1) to (H,)
             batch = replay.sample(stored, key).experience
         batch = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), batch)
-        count = round(config.paid_share * config.batch_size)
-        if count == 0:
+        if paid_count == 0:
             return batch
         own_key = jax.random.fold_in(key, 1)
-        env, first, exists = paid_segments(paid, own_key, count, config.horizon, held)
+        env, first, exists = paid_segments(paid, own_key, paid_count, config.horizon, held)
         steps = (first[None] + jnp.arange(config.horizon)[:, None]) % held
 
         def mixed(drawn: Array, own: Array) -> Array:
-            there = exists.reshape(1, count, *(1,) * (drawn.ndim - 2))
-            return drawn.at[:, :count].set(jnp.where(there, own, drawn[:, :count]))
+            there = exists.reshape(1, paid_count, *(1,) * (drawn.ndim - 2))
+            return drawn.at[:, :paid_count].set(jnp.where(there, own, drawn[:, :paid_count]))
 
         own = jax.tree.map(lambda x: x[env[None], steps], stored.experience)
-        first_latent = jnp.broadcast_to(batch.latent[:1, :count], own.latent.shape)
+        first_latent = jnp.broadcast_to(batch.latent[:1, :paid_count], own.latent.shape)
         own = own._replace(latent=first_latent)
         return jax.tree.map(mixed, batch, own)
 

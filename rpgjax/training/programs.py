@@ -125,14 +125,14 @@ def build_programs(
     count = jax.ShapeDtypeStruct((), jnp.int32)
 
     # Traced one after the other, as tracing holds the interpreter; compiled side by side.
-    job = partial(Job, fusion_emitters=agent.fusion_emitters)
+    start = partial(Job, fusion_emitters=agent.fusion_emitters)
     jobs: dict[str, Job] = {}
-    jobs["update"] = job(jax.jit(update_many, donate_argnums=0).lower(state, count))
+    jobs["update"] = start(jax.jit(update_many, donate_argnums=0).lower(state, count))
     wait(list(jobs))
-    jobs["evaluation"] = job(jax.jit(evaluate_all).lower(state, keys))
+    jobs["evaluation"] = start(jax.jit(evaluate_all).lower(state, keys))
     wait(list(jobs))
     if fresh:
-        jobs["reset"] = job(jax.jit(init_strong).lower(keys if seeds > 1 else key))
+        jobs["reset"] = start(jax.jit(init_strong).lower(keys if seeds > 1 else key))
     while pending := [name for name, job in jobs.items() if not job.done()]:
         wait(pending)
         jobs[pending[0]].join(0.1)
